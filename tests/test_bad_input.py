@@ -164,17 +164,14 @@ class Anonymous(nn.Linear):
     pass
 
 
-class NoGrad(nn.Linear):
-    @torch.no_grad()
+class Autocast(nn.Linear):
     def forward(self, x):
-        return super().forward(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return super().forward(x).float()
 
 
-def test_no_grad_inside_a_model(refused, folder):
-    assert "export it within torch.no_grad()" in refused("sw", save("net.pt2", NoGrad(4, 3)))
-    with torch.no_grad():
-        save("net.pt2", NoGrad(4, 3))
-    assert CliRunner().invoke(main, ["sw", "net.pt2"]).exit_code == 0
+def test_autocast_inside_a_model(refused, folder):
+    assert "computes in torch.autocast, not in float32" in refused("sw", save("net.pt2", Autocast(4, 3)))
 
 
 class Keyword(nn.Linear):

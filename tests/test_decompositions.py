@@ -19,6 +19,24 @@ from tests.imported import assert_imported_as_it_is
 RNG = np.random.default_rng(43)
 W = torch.from_numpy(RNG.normal(size=(4, 4))).float()
 ABOVE = torch.ones(4, 4).triu(1) > 0
+ODD, MIXED = torch.tensor([1, 3]), torch.tensor([[[2, 0, 3, 1]]])
+
+
+def written(x):
+    """A copy that is written to at places of two dimensions, by a value, by a computed row, and added to."""
+    y = x.clone()
+    y[:, [0, 2], [1, -1]] = 2.5
+    y[:, :, [0, 3]] = x[:, :, 1:3]
+    y[:, [1, 2]] += x[:, :1]
+    return y
+
+
+def hidden(x):
+    """A pooling of what a computed mask leaves, seen by its sums, and by whether there is any."""
+    mask = (x.sum(-1) > 0).unsqueeze(-1)
+    return (
+        x.masked_fill(~mask, -9).amax(1) * mask.any(1) + mask.float().sum(1) + mask.all(1, keepdim=True).float()[:, 0]
+    )
 
 
 class Behind(nn.Module):
@@ -45,6 +63,32 @@ FUNCTIONS = {
     "as_strided, of columns": lambda x: x.mT.as_strided((1, 4, 4), (16, 4, 1)),
     "as_strided, of a part": lambda x: x[:, 1:].as_strided((1, 2, 4), (0, 8, 1)),
     "cosine_similarity": lambda x: F.cosine_similarity(x, W[None], dim=-1),
+    "squares of rows": lambda x: torch.exp(-x * x),
+    "expanded operands": lambda x: x[:, :1].expand(-1, 4, -1) * x[:, 1:2].expand(-1, 4, -1),
+    "written by indices": written,
+    "scatter": lambda x: x.scatter(2, MIXED.expand(1, 4, 4), x.exp()) + x.scatter(1, MIXED, 0.5),
+    "scatter_add, index_add": lambda x: (
+        x.scatter_add(1, torch.full((1, 3, 4), 2), x) + x.index_add(2, torch.tensor([3, 0, 3]), x[..., :3], alpha=0.5)
+    ),
+    "index_fill, index_copy": lambda x: x.index_fill(1, ODD, -1.0) + x.index_copy(2, ODD, x[:, :, :2]),
+    "gather, take_along_dim": lambda x: (
+        x.gather(2, MIXED.expand(1, 4, 4))[:, :2] + x.take_along_dim(ODD[None, :, None], 1)
+    ),
+    "cumsum, cumprod": lambda x: x.cumsum(1) + x.cumprod(-1) - x.cumsum(2).flip(2),
+    "cummax, cummin": lambda x: x.cummax(1)[0] - x.cummin(2)[0],
+    "prod": lambda x: x[:, :3].prod(1, keepdim=True) + x.prod(-1)[:, :, None],
+    "diagonals": lambda x: x.diagonal(1, 1, 2) - x.diagonal(-1, 1, 2) + x[:, [0, 0, 1], [2, 3, 3]],
+    "truth": hidden,
+    "clamp, of tensors": lambda x: x.clamp(-W.abs(), x.abs() / 2),
+    "bilinear": lambda x: F.bilinear(x, x.flip(1), torch.stack((W, W.T, W - 1))),
+    "fold": lambda x: F.fold(F.unfold(x[None], 3, padding=1, stride=2), (4, 4), 3, padding=1, stride=2),
+    "local_response_norm": lambda x: F.local_response_norm(x.exp(), 3, 0.5),
+    "var_mean, std_mean": lambda x: sum(torch.var_mean(x, 1)) - sum(torch.std_mean(x, 1, correction=0)),
+    "cdist, powers of a number": lambda x: torch.cdist(x, x[:, 1:] + 3) + 2.0 ** x[:, :, :3],
+    "attention, computed masks": lambda x: (
+        F.scaled_dot_product_attention(x, x, x, attn_mask=x > x.mT - 0.5)
+        + F.scaled_dot_product_attention(x[None], x[None], x[None], attn_mask=x[:, :1])
+    ),
     "tril": lambda x: x.tril(),
     "masked_fill": lambda x: x.masked_fill(ABOVE, -3.0),
     "masked_fill, softmax": lambda x: x.masked_fill(ABOVE, float("-inf")).softmax(-1),

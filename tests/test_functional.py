@@ -12,6 +12,7 @@ from torch import nn
 from firmware_gen.frontend.exported import archive, functional, importer, prepare
 from firmware_gen.frontend.exported.pt2 import load_pt2
 from hls.errors import HeepgenError
+from tests.imported import assert_imported_as_it_is
 
 
 class Mixed(nn.Module):
@@ -129,3 +130,31 @@ def test_other_programs_are_left_to_torch() -> None:
     program = torch.export.export(InPlace(), (torch.zeros(1, 3),))
     assert functional.functional_form(program) is None
     assert archive.read_program({}, {}, {}) is None
+
+
+class Within(nn.Module):
+    """Graphs in graphs: some return what they take, one returns a value twice, their names are those around them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.conv = nn.Linear(4, 4), nn.Sequential(nn.Conv1d(1, 3, 3), nn.BatchNorm1d(3), nn.Dropout())
+        self.register_buffer("seen", torch.zeros(1, 4))
+
+    @torch.no_grad()
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = self.layer(x)
+        with torch.autocast("cpu", enabled=False):
+            with torch.set_grad_enabled(False):
+                y, same = y, y
+            with torch.enable_grad():
+                left, right = self.conv(y[:, None]).split(1, 2)
+                y = y * 2
+            z = self.layer(y)
+            self.seen.copy_(z)
+        return y, same, left - right, z + self.seen
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["module", "pt2"])
+def test_what_is_within_no_grad_is_part_of_the_program(saved: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    assert_imported_as_it_is(Within().eval(), torch.randn(1, 4), tmp_path if saved else None)

@@ -98,6 +98,8 @@ def branch():
     return model.add("If", **parts).add("Relu")
 
 
+NAMED = {"m": np.tri(4, dtype=bool), "low": np.float32(-np.inf), "zero": np.float32(0), "i": ints([5], [0], [3])}
+"""Constants that nodes read by name."""
 MODELS = {
     "in double precision": Model([1, 3])
     .add("Cast", to=TensorProto.DOUBLE)
@@ -169,6 +171,18 @@ MODELS = {
     "by its definition": Model(IMAGE).add("ReduceSumSquare", ints(2, 3)),
     "length 1": Model(IMAGE).add("ReduceL2", ints(1)).add("Clip", np.float32(0.1)).add("Div", inputs=["x", "v1"]),
     "powers": Model([2, 5]).add("Abs").add("Pow", np.float32(-1.5)).add("Log").add("Reciprocal").add("Exp"),
+    "sums so far": Model([2, 3, 5]).add("CumSum", np.int64(-2)).add("CumSum", np.int64(2), exclusive=1, reverse=1)
+    .add("CumSum", np.int64(1), exclusive=1),
+    "products": Model([1, 3, 5]).add("ReduceProd", ints(1, 2)),
+    "triangles": Model([2, 4, 5]).add("Trilu", ints(1), upper=0).add("Trilu"),
+    "written at places": Model([1, 4, 5]).add("ScatterND", ints([0, 1], [0, -1]), normal(2, 5))
+    .add("ScatterElements", ints([[0, -2]]), np.float32([[[3, 4]]]), axis=2),
+    "written by others": Model([2, 6]).add("Gather", ints(0, 2, 4), axis=1).add("Transpose").add("Neg", inputs=["x"])
+    .add("Transpose").add("ScatterND", inputs=["v3", "i", "v1"], reduction="add"),
+    "masked attention": Model([2, 4, 4]).add("Where", inputs=["m", "x", "low"]).add("Softmax").add("IsNaN")
+    .add("Where", inputs=["v2", "zero", "v1"]),
+    "bounds that are computed": Model([2, 5]).add("Sigmoid").add("Neg").add("Clip", inputs=["x", "v1", "v0"]),
+    "local response": Model(IMAGE).add("LRN", size=2, alpha=0.5, bias=1.5),
     "layer norm written out": layer_norm(),
     "residual": residual(),
     "branch": branch(),
@@ -184,6 +198,8 @@ def saved(tmp_path, proto):
 @pytest.mark.parametrize("name", MODELS)
 def test_same_as_the_reference_evaluator(name, tmp_path):
     proto = MODELS[name].proto()
+    read = {value for node in proto.graph.node for value in node.input}
+    proto.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in NAMED.items() if n in read)
     x = normal(*MODELS[name].shape)
     (expected,) = ReferenceEvaluator(proto, new_ops=OWN_OPERATORS).run(None, {"x": x})
     graph = run_passes(import_model(load_model(saved(tmp_path, proto))))

@@ -52,7 +52,8 @@ def _are_rows(graph: Graph, reshape: Reshape, node: Combined, other: str) -> boo
     alone = graph.read_once_by(reshape.output) is node and graph.read_once_by(reshape.inputs[0]) is reshape
     alike = graph.shape(other) == graph.out_shape(node) == graph.out_shape(reshape)
     able = isinstance(source, Linear) and source.residual == "none" and other not in graph.constants
-    return alone and alike and able
+    is_square = other == reshape.output
+    return alone and alike and able and not is_square
 
 
 def _on_rows(graph: Graph, node: Combined, reshape: Reshape, other: str) -> Graph:

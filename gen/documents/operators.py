@@ -44,7 +44,11 @@ ROWS = (
         "Greater GreaterOrEqual Less LessOrEqual Equal Sign And Or Not",
         "in a function of the rows above where written with them, else array, as clamps of differences; NaN stays NaN",
     ),
-    ("where masked_fill", "Where", "as products and sums, what is not chosen being finite"),
+    (
+        "where masked_fill",
+        "Where IsNaN",
+        "as products and sums, what is not chosen being finite; IsNaN where it chooses zeros in place of a Softmax",
+    ),
     ("softmax", "Softmax", "array, all but one number of a row, or few rows on the CPU"),
     ("log_softmax", "LogSoftmax", "array, all but one number of a row, or few rows on the CPU"),
     ("add div neg", "Add Sub Sum Mean Div Neg", "in the layer before it, else array"),
@@ -66,14 +70,23 @@ ROWS = (
     ("max_pool2d", "MaxPool", ARRAY),
     ("avg_pool2d", "AveragePool", ARRAY),
     ("adaptive_avg_pool2d mean", "GlobalAveragePool GlobalMaxPool ReduceMean ReduceMax ReduceMin ReduceSum", ARRAY),
+    ("cumsum", "CumSum", "array, as a product with ones"),
+    ("prod cumprod", "ReduceProd", "as products; running maxima as maxima"),
+    ("", "LRN", "as an average over channels, products and powers"),
     ("linalg_vector_norm var", "", "as sums, averages and products; roots on the CPU"),
     ("cat", "Concat", "nowhere: the layers before it store side by side, where they can"),
     ("stack", "", "array, as a copy"),
     (
-        "slice select unfold as_strided split unbind index_select index flip roll repeat_interleave",
-        "Slice Split Gather GatherND",
+        "slice select unfold as_strided split unbind index_select index flip roll repeat_interleave gather diagonal",
+        "Slice Split Gather GatherND GatherElements",
         COPY,
     ),
+    (
+        "index_put",
+        "ScatterND ScatterElements",
+        "constants as products and sums; what is computed as a copy, added to what is there by a product with ones",
+    ),
+    ("", "Trilu", "as a product"),
     ("expand", "Expand Tile", COPY),
     ("pad reflection_pad2d", "Pad", "in the convolution or pooling behind it, else array"),
     ("upsample_nearest2d", "Resize", COPY),
@@ -92,8 +105,9 @@ standard, in brackets the newest opset in which an operator is known. Opsets bel
 `onnx` before. An argument, attribute, input, output or value that is not in these tables is refused by name, unless it
 has its default; so is every operator that is not. `x` is computed by the model, `w` and `c` are constants, `a` is
 either, and * stands for any number of them. PyTorch's `einsum` is read as `matmul`, `permute` and `sum`, writing
-into slices of a tensor as `cat` of its parts, by a mask as `where`, and what torch itself writes with operators of
-these tables (`torch.export.default_decompositions`) as it does.
+into slices of a tensor as `cat` of its parts, by a mask as `where`, `scatter`, `index_fill`, `index_copy` and
+`index_add` as `index_put`, and what torch itself writes with operators of these tables
+(`torch.export.default_decompositions`) as it does. Indices are constants.
 
 Cases are ONNX's own tests of the operator (`onnx.backend.test.case.node`), with second and further inputs made
 constants: those that end in the right numbers, and those that are refused in one sentence, most of them for types

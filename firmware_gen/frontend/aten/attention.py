@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from firmware_gen.frontend.exported.importer import Importer
 
-from firmware_gen.frontend.aten.registry import handles
+from firmware_gen.frontend.aten.arithmetic import emit_combined, scale_step
+from firmware_gen.frontend.aten.registry import arguments_of, handles
 from firmware_gen.frontend.aten.selection import taken
 
 HIDDEN = -1e30
@@ -105,11 +106,17 @@ def _attention(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     scale = 1 / math.sqrt(features) if a["scale"] is None else a["scale"]
     rows = (outer * inner * queries, keys)
     scores = imp.inner(node, ir.MatMul, query, key, shape=rows, suffix="scores", scale=float(scale), **fields)
+    chosen = None
+    if isinstance(a["attn_mask"], str):
+        scores, chosen = _masked(imp, node, scores, a.pop("attn_mask"), (*shape[:-1], keys))
+        a["attn_mask"] = None
     mask = _mask(imp, node, a, queries, keys)
     if mask is not None:
         every = np.broadcast_to(mask, (*shape[:-1], keys)).reshape(rows)
         scores = imp.inner(node, ir.Add, scores, imp.constant(node, every.copy()), shape=rows, suffix="mask")
     weights = imp.inner(node, ir.Softmax, scores, shape=rows, suffix="softmax", axis=-1)
+    if chosen:
+        weights = imp.inner(node, ir.Mul, weights, chosen, shape=rows)
     fields = product_fields(imp, node, (*shape[:-1], keys), imp.shape(value))
     return imp.emit(node, ir.MatMul, weights, value, **fields)
 
@@ -121,14 +128,29 @@ def _for_every_head(imp: Importer, node: fx.Node, value: str, heads: int) -> str
     return taken(imp, node, value, dim, [i // shared for i in range(heads)]) if shared > 1 else value
 
 
+def _masked(imp: Importer, node: fx.Node, scores: str, mask: str, shape: ir.Shape) -> tuple[str, str | None]:
+    """Scores with a computed mask; of truth also what hides all keys from a query that sees none, as PyTorch does."""
+    rows = imp.shape(scores)
+    fx_mask = arguments_of(node)["attn_mask"]
+    truth = fx_mask.meta["val"].dtype == torch.bool
+    whole = imp.inner(node, ir.Reshape, scores, shape=shape)
+    added = scale_step(imp, node, mask, -HIDDEN, HIDDEN) if truth else mask
+    whole = emit_combined(imp, node, ir.Add, whole, added, imp.inner)
+    scores = imp.inner(node, ir.Reshape, whole, shape=rows)
+    if not truth:
+        return scores, None
+    rank = len(imp.shape(mask))
+    mask = imp.inner(node, ir.Reshape, mask, shape=(1,) * (len(shape) - rank) + imp.shape(mask))
+    every = imp.inner(node, ir.Expand, mask, shape=shape) if imp.shape(mask) != shape else mask
+    return scores, imp.inner(node, ir.Reshape, every, shape=rows)
+
+
 def _mask(imp: Importer, node: fx.Node, a: dict[str, Any], queries: int, keys: int) -> np.ndarray | None:
     """What is added to the scores, None for nothing."""
     causal = np.where(np.tri(queries, keys), 0, HIDDEN) if a["is_causal"] else None
     mask = a["attn_mask"]
     if mask is None:
         return causal
-    if isinstance(mask, str):
-        raise imp.refuse(node, "its attn_mask is computed; constants are supported")
     if mask.dtype == torch.bool:
         added = np.where(mask.numpy(), 0, HIDDEN)
     else:

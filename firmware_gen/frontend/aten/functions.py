@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,8 @@ ROOTS = {0.5: "sqrt", -0.5: "rsqrt"}
 def _pow(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """Whole exponents as products; others as e^(exponent * log x), which magnifies its rounding by exponent * log x."""
     x = a["self"]
+    if not isinstance(x, str | torch.Tensor) and x > 0:
+        return emit_function(imp, node, scale_step(imp, node, a["exponent"], math.log(float32(x))), "exp")
     if not isinstance(x, str) or isinstance(a["exponent"], str) or as_tensor(a["exponent"]).numel() != 1:
         raise imp.refuse(node, "its exponent is not a number; use one exponent for all elements")
     exponent = float32(as_tensor(a["exponent"]).item())
@@ -180,19 +183,19 @@ def _compared(imp: Importer, node: fx.Node, name: str, first: Any, second: Any) 
 
 @handles("logical_not", "bitwise_not")
 def _not(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    _check_truth(imp, node)
+    check_truth(imp, node)
     return scale_step(imp, node, a["self"], -1.0, 1.0)
 
 
 @handles("logical_and", "logical_or", "bitwise_and", "bitwise_or", "__and__", "__or__", reads="self other")
 def _both(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    _check_truth(imp, node)
+    check_truth(imp, node)
     first, second = (v if isinstance(v, str) else v.numpy().astype(np.float64) for v in (a["self"], a["other"]))
     first, second = (first, second) if isinstance(first, str) else (second, first)
     return emit_combined(imp, node, ir.Mul if "and" in plain_name(node) else ir.Maximum, first, second, imp.inner)
 
 
-def _check_truth(imp: Importer, node: fx.Node) -> None:
+def check_truth(imp: Importer, node: fx.Node) -> None:
     """Refuse numbers, whose truth, or bits, nobody computes."""
     kinds = {fx.meta["val"].dtype for fx in node.all_input_nodes}
     if kinds != {torch.bool}:
@@ -214,7 +217,7 @@ def _where(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """condition * self + (1 - condition) * other, with a condition of 0 and 1."""
     condition = a["condition"]
     if not isinstance(condition, str):
-        return _emit_chosen(imp, node, condition, a["self"], a["other"])
+        return emit_chosen(imp, node, condition, a["self"], a["other"])
     parts: list[str] = []
     for value, chosen in ((a["self"], True), (a["other"], False)):
         constant = None if isinstance(value, str) else imp.weight(node, as_tensor(value), "constant operand")
@@ -240,7 +243,7 @@ def _masked_fill(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _where(imp, node, {"condition": a["mask"], "self": a["value"], "other": a["self"]})
 
 
-def _emit_chosen(imp: Importer, node: fx.Node, mask: torch.Tensor, first: Operand, second: Operand) -> str:
+def emit_chosen(imp: Importer, node: fx.Node, mask: torch.Tensor, first: Operand, second: Operand) -> str:
     """`first` where a constant mask holds, `second` elsewhere. What is infinite is added."""
     chosen = mask.numpy().astype(np.float64)
     others = np.asarray(1 - chosen)

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 from firmware_gen.frontend.aten.activations import emit_extremum
 from firmware_gen.frontend.aten.arithmetic import emit_combined, scale_step
-from firmware_gen.frontend.aten.functions import function_step
+from firmware_gen.frontend.aten.functions import check_truth, function_step
 from firmware_gen.frontend.aten.registry import handles, plain_name, schema
+from firmware_gen.frontend.aten.selection import joined, taken
 from firmware_gen.frontend.aten.shapes import permuted
 
 
-@handles("mean", "sum", "amax", "amin", "max", "min", reads="self dim keepdim dtype other")
+@handles("mean", "sum", "amax", "amin", "max", "min", "any", "all", reads="self dim keepdim dtype other")
 def _reduce(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """Over space a pooling whose window is the whole map, then over all other dimensions; a minimum is -max(-x)."""
     name, value, overload = plain_name(node), a["self"], schema(node).overload_name
@@ -30,12 +31,70 @@ def _reduce(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         return emit_extremum(imp, node, a, name == "max")
     if overload == "names_dim":
         raise imp.refuse(node, "named dimensions are not supported; use numbers")
+    if name in ("any", "all"):
+        check_truth(imp, node)
     dims = _dimensions(imp, node, a)
     kind = {"mean": "mean", "sum": "sum"}.get(name, "max")
-    value = scale_step(imp, node, value, -1.0) if "min" in name else value
+    least = name in ("amin", "min", "all")
+    value = scale_step(imp, node, value, -1.0) if least else value
     value = _reduced(imp, node, value, dims, kind)
-    value = scale_step(imp, node, value, -1.0) if "min" in name else value
+    value = scale_step(imp, node, value, -1.0) if least else value
     return imp.emit(node, ir.Reshape, value)
+
+
+@handles("prod", reads="self dim keepdim dtype")
+def _product(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """Halves times halves; what is left over is the next ones' last."""
+    value = a["self"]
+    for dim in _dimensions(imp, node, a):
+        while (count := imp.shape(value)[dim]) > 1:
+            first, second = (taken(imp, node, value, dim, range(i, i + count // 2)) for i in (0, count // 2))
+            product = emit_combined(imp, node, ir.Mul, first, second, imp.inner)
+            rest = [taken(imp, node, value, dim, [count - 1])] if count % 2 else []
+            value = joined(imp, node, [product, *rest], dim)
+    return imp.emit(node, ir.Reshape, value)
+
+
+@handles("cumsum", reads="self dim dtype")
+def _sums(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """A product with ones, of INT8 as they are."""
+    value, dim = _last(imp, node, a)
+    shape = imp.shape(value)
+    rows = (math.prod(shape[:-1]), shape[-1])
+    value = imp.inner(node, ir.Reshape, value, shape=rows)
+    fields: dict[str, Any] = {"weight": np.tri(rows[1]), "weight_scale": np.ones(rows[1])}
+    value = imp.inner(node, ir.Linear, value, shape=rows, **fields)
+    return _back(imp, node, imp.inner(node, ir.Reshape, value, shape=shape), dim)
+
+
+@handles("cumprod", "cummax", "cummin", reads="self dim dtype")
+def _scan(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """Each with those 1, 2, 4, .. places before it."""
+    kind = ir.Mul if plain_name(node) == "cumprod" else ir.Maximum
+    value, dim = _last(imp, node, a)
+    least = plain_name(node) == "cummin"
+    value = scale_step(imp, node, value, -1.0) if least else value
+    last, count, step = len(imp.shape(value)) - 1, imp.shape(value)[-1], 1
+    while step < count:
+        first, before, own = (
+            taken(imp, node, value, last, places) for places in (range(step), range(count - step), range(step, count))
+        )
+        value = joined(imp, node, [first, emit_combined(imp, node, kind, own, before, imp.inner)], last)
+        step *= 2
+    value = scale_step(imp, node, value, -1.0) if least else value
+    return _back(imp, node, value, dim)
+
+
+def _last(imp: Importer, node: fx.Node, a: dict[str, Any]) -> tuple[str, int]:
+    """A value with a dimension behind all others, and which it was."""
+    rank = len(imp.shape(a["self"]))
+    dim = a["dim"] % rank
+    return permuted(imp, node, a["self"], [*(d for d in range(rank) if d != dim), dim]), dim
+
+
+def _back(imp: Importer, node: fx.Node, value: str, dim: int) -> str:
+    order = list(range(len(imp.shape(value)) - 1))
+    return imp.emit(node, ir.Reshape, permuted(imp, node, value, [*order[:dim], len(order), *order[dim:]]))
 
 
 @handles("linalg_vector_norm", "norm", reads="self p ord dim keepdim dtype")

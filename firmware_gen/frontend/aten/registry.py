@@ -36,6 +36,26 @@ MOVING_OPERATORS = frozenset(
     )
 )
 """Operators that move the elements of a weight, and change none."""
+TRUTH = MOVING_OPERATORS | frozenset(
+    (
+        *(
+            "slice",
+            "select",
+            "expand",
+            "repeat",
+            "tile",
+            "cat",
+            "concat",
+            "stack",
+            "split",
+            "split_with_sizes",
+            "chunk",
+        ),
+        *("unbind", "roll", "index_select", "index", "repeat_interleave", "gather", "alias", "view_copy"),
+        *("contiguous", "any", "all", "to", "_to_copy", "type_as", "_unsafe_index"),
+    )
+)
+"""Operators that make of 0 and 1, for false and true, 0 and 1."""
 OF_SHAPE = frozenset(("full_like", "new_full", "new_ones", "new_zeros", "ones_like", "zeros_like"))
 """Operators that look at no value of their input."""
 CREATING = frozenset(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,17 +71,53 @@ def _as_strided(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 
 
 def _emit_elements(imp: Importer, node: fx.Node, source: str, elements: np.ndarray, otherwise: str) -> str:
-    """The elements of `source` with these numbers, in this shape; refused, with what is said, where they are not evenly
-    spaced."""
+    """The elements of `source` with these numbers, in this shape: evenly spaced, or the same places of equal parts;
+    refused, with what is said, where they are neither."""
     spaced = ir.evenly_spaced(elements.reshape((1,) * max(1, 4 - elements.ndim) + elements.shape))
     if spaced is None:
-        raise imp.refuse(node, f"{otherwise}; slice each dimension by itself")
+        places = places_of(elements, math.prod(imp.shape(source)))
+        if places is None:
+            raise imp.refuse(node, f"{otherwise}; slice each dimension by itself")
+        return imp.emit(node, ir.Reshape, taken(imp, node, in_parts(imp, node, source, places), 2, places.kept))
     if np.array_equal(elements.flat, np.arange(math.prod(imp.shape(source)))):
         return imp.emit(node, ir.Reshape, source)
     offset, strides = spaced
     shape = (1,) * (len(strides) - elements.ndim) + elements.shape
-    taken = imp.inner(node, ir.AsStrided, source, shape=shape, strides=strides, offset=offset)
-    return imp.emit(node, ir.Reshape, taken)
+    found = imp.inner(node, ir.AsStrided, source, shape=shape, strides=strides, offset=offset)
+    return imp.emit(node, ir.Reshape, found)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Of a tensor as `parts` times `size` times `width` elements, the same places `kept` in every part."""
+
+    parts: int
+    size: int
+    width: int
+    kept: list[int]
+
+
+def places_of(elements: np.ndarray, count: int) -> Places | None:
+    """What elements of `count`, by their numbers and in this order, are; None where that is nothing simple."""
+    flat = elements.reshape(-1)
+    for width in _divisors(math.gcd(flat.size, count)):
+        rows = flat.reshape(-1, width)
+        starts, size = rows[:, 0] // width, count // width
+        if (rows[:, 0] % width).any() or (rows != rows[:, :1] + np.arange(width)).any():
+            continue
+        for parts in _divisors(math.gcd(starts.size, size)):
+            kept = starts.reshape(parts, -1) - np.arange(parts)[:, None] * (size // parts)
+            if (kept == kept[0]).all() and kept.min() >= 0 and kept.max() < size // parts:
+                return Places(parts, size // parts, width, kept[0].tolist())
+    return None
+
+
+def _divisors(number: int) -> list[int]:
+    return [n for n in range(number, 0, -1) if number % n == 0]
+
+
+def in_parts(imp: Importer, node: fx.Node, source: str, places: Places) -> str:
+    return imp.inner(node, ir.Reshape, source, shape=(1, places.parts, places.size, places.width))
 
 
 @handles("split", "split_with_sizes", "chunk", reads="self split_size split_sizes chunks dim")
@@ -242,6 +279,20 @@ def _index(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Reshape, value)
 
 
+@handles("diagonal", "diagonal_copy", reads="self offset dim1 dim2")
+def _diagonal(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    shape = imp.shape(a["self"])
+    elements = np.arange(math.prod(shape)).reshape(shape).diagonal(a["offset"], a["dim1"], a["dim2"])
+    return _emit_elements(imp, node, a["self"], elements, "its diagonal is not evenly spaced")
+
+
+@handles("gather", reads="self dim index")
+def _gather(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    numbers = torch.arange(math.prod(imp.shape(a["self"]))).reshape(imp.shape(a["self"]))
+    elements = numbers.gather(a["dim"], _constant(imp, node, a["index"])).numpy()
+    return _emit_elements(imp, node, a["self"], elements, "its indices are no slices")
+
+
 @handles("repeat_interleave", reads="self repeats dim output_size")
 def _repeat_interleave(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     if a["dim"] is None or not isinstance(a["repeats"], int):
@@ -254,22 +305,28 @@ def _repeat_interleave(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 def _repeat(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """Copies along any dimensions; none where the readers repeat it by themselves."""
     value, out = str(a["self"]), tuple(node.meta["val"].shape)
-    if plain_name(node) == "expand" and all(_repeats(user, node, imp.shape(value)) for user in node.users):
+    if plain_name(node) == "expand" and all(_repeats(imp, user, node, imp.shape(value)) for user in node.users):
         return value
     shape = imp.shape(value)
     if len(shape) < len(out):
         value = imp.inner(node, ir.Reshape, value, shape=(1,) * (len(out) - len(shape)) + shape)
+    return imp.emit(node, ir.Reshape, repeated(imp, node, value, out))
+
+
+def repeated(imp: Importer, node: fx.Node, value: str, out: ir.Shape) -> str:
+    """Copies of a value, of as many dimensions as `out`, until it has that shape, by nodes on the way."""
     if len(out) <= 4:
         once = tuple(size if n == 1 else n for size, n in zip(out, imp.shape(value), strict=True))
         value = imp.inner(node, ir.Expand, value, shape=once) if once != imp.shape(value) else value
     for dim, size in enumerate(out):
         value = joined(imp, node, [value] * (size // imp.shape(value)[dim]), dim)
-    return imp.emit(node, ir.Reshape, value)
+    return value
 
 
-def _repeats(user: fx.Node, node: fx.Node, shape: ir.Shape) -> bool:
+def _repeats(imp: Importer, user: fx.Node, node: fx.Node, shape: ir.Shape) -> bool:
     """Whether a reader of `node` computes the same from what has `shape`, before it was expanded."""
     if not isinstance(user.target, torch._ops.OpOverload) or plain_name(user) not in BROADCASTING:
         return False
-    others = [n.meta["val"].shape for n in user.all_input_nodes if n is not node]
+    known = [(n, imp.env.get(n)) for n in user.all_input_nodes if n is not node]
+    others = [imp.shape(own) if isinstance(own, str) else tuple(n.meta["val"].shape) for n, own in known]
     return bool(others) and np.broadcast_shapes(shape, *others) == tuple(user.meta["val"].shape)

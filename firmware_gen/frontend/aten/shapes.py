@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from firmware_gen import ir
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 
     from firmware_gen.frontend.exported.importer import Importer
 
+from firmware_gen.frontend.aten.arithmetic import emit_combined
+from firmware_gen.frontend.aten.functions import emit_chosen
 from firmware_gen.frontend.aten.registry import float32, handles, plain_name
-from firmware_gen.frontend.aten.selection import joined, taken
+from firmware_gen.frontend.aten.selection import Places, in_parts, joined, places_of, repeated, taken
 from firmware_gen.operations.interpolation import fits
 
 
@@ -238,6 +241,58 @@ def permuted(imp: Importer, node: fx.Node, source: str, dims: Sequence[int]) -> 
     return imp.inner(node, ir.Permute, source, shape=out, dims=tuple(order))
 
 
+@handles("index_put", reads="self indices values accumulate")
+def _index_put(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """Constants by a mask; what is computed at the same places of equal parts, added by a product with ones."""
+    shape, values = tuple(node.meta["val"].shape), a["values"]
+    if any(isinstance(i, str) for i in a["indices"]):
+        raise imp.refuse(
+            node, "its indices are computed; constant numbers, or a mask of all elements and a number, are"
+        )
+    indices = tuple(slice(None) if i is None else i for i in a["indices"])
+    written = torch.arange(math.prod(shape)).reshape(shape)[indices]
+    if not isinstance(values, str):
+        zeros = torch.zeros(shape)
+        put = torch.ops.aten.index_put(zeros, a["indices"], values.float().expand(written.shape), a["accumulate"])
+        if a["accumulate"]:
+            return emit_combined(imp, node, ir.Add, a["self"], imp.weight(node, put, "values"))
+        mask = torch.ops.aten.index_put(zeros.bool(), a["indices"], torch.tensor(True))
+        return emit_chosen(imp, node, mask, put, a["self"])
+    places = places_of(written.numpy(), math.prod(shape))
+    if places is None:
+        raise imp.refuse(node, "it writes to places that are no slices; join the parts with torch.cat")
+    missing = written.ndim - len(imp.shape(values))
+    values = imp.inner(node, ir.Reshape, values, shape=(1,) * missing + imp.shape(values)) if missing else values
+    values = repeated(imp, node, values, tuple(written.shape))
+    new = (1, places.parts, len(places.kept), places.width)
+    values = imp.inner(node, ir.Reshape, values, shape=new)
+    own = (1, places.parts, places.size, places.width)
+    old = a["self"].reshape(own) if isinstance(a["self"], torch.Tensor) else in_parts(imp, node, a["self"], places)
+    if a["accumulate"]:
+        return imp.emit(node, ir.Reshape, _added(imp, node, old, values, places))
+    order = list(range(places.size))
+    for number, place in enumerate(places.kept):
+        order[place] = places.size + number
+    if isinstance(old, torch.Tensor):
+        old = imp.constant(node, imp.weight(node, old, "operand"))
+    both = joined(imp, node, [old, values], 2)
+    return imp.emit(node, ir.Reshape, taken(imp, node, both, 2, order))
+
+
+def _added(imp: Importer, node: fx.Node, old: str | torch.Tensor, values: str, places: Places) -> str:
+    """What lies at `places`, and `values` there, of which several may go to one place."""
+    counts = np.zeros((places.size, len(places.kept)))
+    counts[places.kept, range(len(places.kept))] = 1
+    turned = permuted(imp, node, values, (0, 1, 3, 2))
+    rows = imp.inner(node, ir.Reshape, turned, shape=(places.parts * places.width, len(places.kept)))
+    fields: dict[str, Any] = {"weight": counts, "weight_scale": np.ones(places.size)}
+    spread = imp.inner(node, ir.Linear, rows, shape=(places.parts * places.width, places.size), **fields)
+    spread = imp.inner(node, ir.Reshape, spread, shape=(1, places.parts, places.width, places.size))
+    spread = permuted(imp, node, spread, (0, 1, 3, 2))
+    other = imp.weight(node, old, "operand") if isinstance(old, torch.Tensor) else old
+    return emit_combined(imp, node, ir.Add, spread, other, imp.inner)
+
+
 @handles(
     "dropout",
     "feature_dropout",
@@ -253,6 +308,6 @@ def permuted(imp: Importer, node: fx.Node, source: str, dims: Sequence[int]) -> 
 )
 def _identity(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     source = a["self"] if "self" in a else a["input"]
-    if node.meta["val"].dtype == torch.bool and node.all_input_nodes[0].meta["val"].dtype == torch.bool:
-        return str(source)
+    if node.meta["val"].dtype == torch.bool and node.all_input_nodes[0].meta["val"].dtype != torch.bool:
+        raise imp.refuse(node, "it makes truth of numbers; compare them with 0")
     return imp.emit(node, ir.Identity, source)

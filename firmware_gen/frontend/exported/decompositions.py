@@ -130,7 +130,7 @@ def _zeros_like(self: torch.Tensor, dtype: torch.dtype | None = None, **_: Any) 
 def _index_put(
     self: torch.Tensor, indices: list[torch.Tensor | None], values: torch.Tensor, accumulate: bool = False
 ) -> Any:
-    """Of a mask of all elements and one number."""
+    """Of a mask of all elements and one number; others stay."""
     (mask, *more) = indices
     if more or accumulate or mask is None or mask.dtype != torch.bool or values.numel() > 1:
         return NotImplemented
@@ -141,6 +141,131 @@ def _logsumexp(self: torch.Tensor, dim: list[int], keepdim: bool = False) -> tor
     largest = self.amax(dim, True)
     total = (self - largest).exp().sum(dim, True).log() + largest
     return total if keepdim else total.squeeze(dim)
+
+
+def _everywhere(index: torch.Tensor, dim: int, shape: Sequence[int]) -> list[torch.Tensor]:
+    """Indices of all dimensions, of which `index` is one."""
+    places = [torch.arange(size).reshape([-1 if d == own else 1 for d in range(index.ndim)])
+              for own, size in enumerate(index.shape)]  # fmt: skip
+    dim %= len(shape)
+    return [*places[:dim], torch.where(index < 0, index + shape[dim], index), *places[dim + 1 :]]
+
+
+_put: Callable[..., torch.Tensor] = _ATEN.index_put.default
+
+
+def _scatter(self: torch.Tensor, dim: int, index: torch.Tensor, src: Any, accumulate: bool = False) -> Any:
+    if not self.ndim or index.is_floating_point():
+        return NotImplemented
+    if isinstance(src, torch.Tensor):
+        src = src[tuple(slice(0, size) for size in index.shape)]
+    else:
+        src = torch.full((), src, dtype=self.dtype)
+    return _put(self, _everywhere(index, dim, self.shape), src, accumulate)
+
+
+def _scatter_add(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor) -> torch.Tensor:
+    return _scatter(self, dim, index, src, True)
+
+
+def _along(self: torch.Tensor, dim: int, index: torch.Tensor) -> list[torch.Tensor | None]:
+    return [*[None] * (dim % self.ndim), index]
+
+
+def _index_fill(self: torch.Tensor, dim: int, index: torch.Tensor, value: Any) -> torch.Tensor:
+    value = value if isinstance(value, torch.Tensor) else torch.full((), value, dtype=self.dtype)
+    return _put(self, _along(self, dim, index), value)
+
+
+def _index_copy(self: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    return _put(self, _along(self, dim, index), source)
+
+
+def _index_add(self: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, alpha: Any = 1) -> torch.Tensor:
+    return _put(self, _along(self, dim, index), source if alpha == 1 else source * alpha, True)
+
+
+def _take_along_dim(self: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> torch.Tensor:
+    if dim is None:
+        return self.flatten().gather(0, indices.flatten())
+    dim %= self.ndim
+    own, places = list(self.shape), list(indices.shape)
+    both = [max(pair) for pair in zip(own, places, strict=True)]
+    own, places = ([*both[:dim], shape[dim], *both[dim:][1:]] for shape in (own, places))
+    return self.expand(own).gather(dim, indices.expand(places))
+
+
+def _clamp(self: torch.Tensor, min: torch.Tensor | None = None, max: torch.Tensor | None = None) -> torch.Tensor:
+    low = self if min is None else torch.maximum(self, min)
+    return low if max is None else torch.minimum(low, max)
+
+
+def _bilinear(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    count, rows, columns = weight.shape
+    turned = weight.permute(0, 2, 1).reshape(count * columns, rows)
+    products = torch.nn.functional.linear(x, turned).reshape(*x.shape[:-1], count, columns)
+    total = (products * y.unsqueeze(-2)).sum(-1)
+    return total if bias is None else total + bias
+
+
+def _var_mean(self: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Any:
+    own = torch.var(self, dim, correction=1 if correction is None else correction, keepdim=keepdim)
+    return own, torch.mean(self, dim, keepdim)
+
+
+def _std_mean(self: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Any:
+    own = torch.std(self, dim, correction=1 if correction is None else correction, keepdim=keepdim)
+    return own, torch.mean(self, dim, keepdim)
+
+
+def _avg_pool3d(
+    self: torch.Tensor,
+    kernel_size: list[int],
+    stride: list[int] = (),  # type: ignore[assignment]
+    padding: list[int] = (0,),  # type: ignore[assignment]
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Any:
+    """Over the first dimension alone, or the other two, it is one of a map."""
+    kernel, pads = (list(v) * 3 if len(v) == 1 else list(v) for v in (kernel_size, padding))
+    steps = (list(stride) * 3 if len(stride) == 1 else list(stride)) or kernel
+    *batch, depth, height, width = self.shape
+    rest = ceil_mode, count_include_pad, divisor_override
+    pool = torch.nn.functional.avg_pool2d
+    if kernel[1:] == steps[1:] == [1, 1] and not any(pads[1:]):
+        y = pool(self.reshape(1, -1, depth, height * width), (kernel[0], 1), (steps[0], 1), (pads[0], 0), *rest)
+        return y.reshape(*batch, -1, height, width)
+    if kernel[0] == steps[0] == 1 and not pads[0]:
+        y = pool(self.reshape(1, -1, height, width), kernel[1:], steps[1:], pads[1:], *rest)
+        return y.reshape(*batch, depth, *y.shape[-2:])
+    return NotImplemented
+
+
+def _col2im(
+    self: torch.Tensor,
+    output_size: list[int],
+    kernel_size: list[int],
+    dilation: list[int],
+    padding: list[int],
+    stride: list[int],
+) -> torch.Tensor:
+    """A transposed convolution with ones."""
+    count = math.prod(kernel_size)
+    steps = [(size + 2 * p - d * (k - 1) - 1) // s + 1
+             for size, k, d, p, s in zip(output_size, kernel_size, dilation, padding, stride, strict=True)]  # fmt: skip
+    *batch, rows, _ = self.shape
+    channels = rows // count
+    ones = torch.eye(rows).reshape(rows, channels, *kernel_size)
+    left = [size - ((n - 1) * s - 2 * p + d * (k - 1) + 1) for size, n, k, d, p, s in
+            zip(output_size, steps, kernel_size, dilation, padding, stride, strict=True)]  # fmt: skip
+    maps = self.reshape(*(batch or [1]), rows, *steps)
+    y = torch.nn.functional.conv_transpose2d(maps, ones, None, stride, padding, left, 1, dilation)
+    return y.reshape(*batch, *y.shape[1:])
+
+
+def _cdist(first: torch.Tensor, second: torch.Tensor, p: float, compute_mode: int | None = None) -> Any:
+    return torch.linalg.vector_norm(first.unsqueeze(-2) - second.unsqueeze(-3), p, -1)
 
 
 WRITTEN: Mapping[torch._ops.OperatorBase, Callable[..., torch.Tensor]] = {
@@ -155,6 +280,21 @@ WRITTEN: Mapping[torch._ops.OperatorBase, Callable[..., torch.Tensor]] = {
     _ATEN.empty_like.default: _zeros_like,
     _ATEN.index_put.default: _index_put,
     _ATEN.logsumexp.default: _logsumexp,
+    _ATEN.scatter.src: _scatter,
+    _ATEN.scatter.value: _scatter,
+    _ATEN.scatter_add.default: _scatter_add,
+    _ATEN.index_fill.int_Scalar: _index_fill,
+    _ATEN.index_fill.int_Tensor: _index_fill,
+    _ATEN.index_copy.default: _index_copy,
+    _ATEN.index_add.default: _index_add,
+    _ATEN.take_along_dim.default: _take_along_dim,
+    _ATEN.clamp.Tensor: _clamp,
+    _ATEN.bilinear.default: _bilinear,
+    _ATEN.var_mean.correction: _var_mean,
+    _ATEN.std_mean.correction: _std_mean,
+    _ATEN.avg_pool3d.default: _avg_pool3d,
+    _ATEN.col2im.default: _col2im,
+    _ATEN._cdist_forward.default: _cdist,
 }
 """Operators, and what they are written with."""
 WRITTEN_NAMES = frozenset(str(op).split(".")[1] for op in WRITTEN)

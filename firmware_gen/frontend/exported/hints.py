@@ -2,8 +2,6 @@
 """What to use instead of an operator that is not supported."""
 
 _RESIZE = "use bilinear or nearest-neighbour Upsample, followed by Conv2d where it has to learn"
-_PART = "slice with numbers, or give each part its own layer"
-_PRODUCT = "write it with torch.matmul, permutes and sums"
 _OUTSIDE = "return the scores, and compute it from them outside"
 _BEFORE = "compute it before, and feed in the result"
 _WRITE = "compute a new tensor with torch.cat or torch.where's arithmetic form instead of writing into one"
@@ -18,15 +16,10 @@ QUANTISED_ACTIVATIONS = (
 
 HINTS = (
     dict.fromkeys(("upsample_bicubic2d", "upsample_bilinear2d_aa", "grid_sampler", "grid_sampler_2d"), _RESIZE)
-    | dict.fromkeys(("gather", "take_along_dim"), _PART)
-    | dict.fromkeys(("addbmm", "bilinear"), _PRODUCT)
-    | dict.fromkeys(
-        ("argmax", "argmin", "topk", "sort", "argsort", "cumsum", "cumprod", "nonzero", "median", "prod", "logsumexp"),
-        _OUTSIDE,
-    )
+    | dict.fromkeys(("argmax", "argmin", "topk", "sort", "argsort", "nonzero", "median"), _OUTSIDE)
     | dict.fromkeys(("embedding", "embedding_bag", "one_hot", "stft", "fft_rfft"), _BEFORE)
     | dict.fromkeys(
-        ("copy", "fill", "zero", "slice_scatter", "select_scatter", "index_put", "scatter", "index_copy", "index_fill"),
+        ("copy", "fill", "zero", "slice_scatter", "select_scatter", "index_put", "scatter_reduce", "masked_scatter"),
         _WRITE,
     )
     | dict.fromkeys(
@@ -40,8 +33,8 @@ HINTS = (
     | dict.fromkeys(("fractional_max_pool2d", "lp_pool2d"), _POOL)
     | dict.fromkeys(("max_unpool2d", "max_unpool3d"), _UNPOOL)
     | {
+        "addbmm": "write it with torch.matmul, permutes and sums",
         "local_response_norm": "use BatchNorm instead",
-        "rrelu": "use LeakyReLU",
         "bernoulli": "call model.eval() before torch.export.export",
     }
 )

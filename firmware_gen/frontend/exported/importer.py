@@ -22,7 +22,7 @@ from torch.export.graph_signature import OutputKind
 
 from firmware_gen import ir
 from firmware_gen.frontend.aten import HANDLERS, HARMLESS, OF_SHAPE, READS, is_function
-from firmware_gen.frontend.aten.registry import arguments_of, schema
+from firmware_gen.frontend.aten.registry import TRUTH, arguments_of, schema
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, QUANTISERS, scale_of
 from firmware_gen.frontend.exported.prepare import (
@@ -77,6 +77,8 @@ def import_program(
     Raises HeepgenError naming the layer for whatever is not supported, and for NaN or infinite weights.
     """
     program = model if isinstance(model, ExportedProgram) else export(model, example_input)
+    if any(node.op == "get_attr" for node in program.graph.nodes):  # graphs within torch.no_grad()
+        program = program.run_decompositions({})
     _check_modes(program)
     shapes = None if example_input is None else [tuple(x.shape) for x in as_tensors(example_input)]
     if not all(isinstance(size, int) for _, node in user_inputs(program) for size in node.meta["val"].shape):
@@ -386,7 +388,8 @@ class Importer:
         shape_of: torch.fx.Node | _FirstOutput = node
         if isinstance(node.meta["val"], tuple | list):  # operators that also return statistics or indices
             shape_of = _FirstOutput(node)
-        if (dtype := shape_of.meta["val"].dtype) != torch.float32:
+        dtype = shape_of.meta["val"].dtype
+        if dtype != torch.float32 and not (dtype == torch.bool and _aten_name(node) in TRUTH):
             raise self.refuse(node, f"it computes {str(dtype).removeprefix('torch.')}; float32 is supported")
         return self._emit(node, cls, sources, node.name, self._fixed_shape(shape_of), fields)
 

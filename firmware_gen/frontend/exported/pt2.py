@@ -14,12 +14,13 @@ packed, and read by `archive`, or given to torch.export.load where the program i
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import logging
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -32,7 +33,6 @@ from firmware_gen.frontend.exported.decompositions import WRITTEN_NAMES
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, hint, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, know_operators
-from firmware_gen.frontend.exported.written_out import PARTS
 from firmware_gen.names import safe_name
 from firmware_gen.refusal import refusal
 from hls.errors import HeepgenError
@@ -57,13 +57,15 @@ FORBIDDEN_KEYS = {
     "as_sym_bool": "a dynamic condition",
     "as_custom_obj": "a custom object",
     "custom_obj": "a custom object",
-    "as_graph": "a nested graph (of torch.no_grad or autocast in its forward: export it within torch.no_grad())",
+    "as_graph": "a nested graph (of torch.cond or a loop in its forward)",
     "as_operator": "an operator as an argument",
 }
 PLAIN_SPECS = {"builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict", None}
+WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+"""Operators that run a graph as it is, and which of their arguments it is."""
 WRITERS = {"copy", "fill", "zero", "index_put", "index_copy", "index_add", "masked_fill", "scatter"}
 """Loaded although not all models with them are supported, so that the refusal can name the buffer that they write."""
-ATEN = KNOWN | WRITERS | WRITTEN_NAMES | PARTS | {"_assert_tensor_metadata"}
+ATEN = KNOWN | WRITERS | WRITTEN_NAMES | {"_assert_tensor_metadata"}
 TARGET = re.compile(r"torch\.ops\.aten\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 QUANTISED = re.compile(r"torch\.ops\.(quantized_decomposed|torchao)\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 
@@ -82,6 +84,7 @@ def load_pt2(
     weights, constants = (_checked_weights(path, _parse(path, name, members)) for name in CONFIGS)
     clean |= {name: _dump(table) for name, table in zip(CONFIGS, (weights, constants), strict=True)}
     program = _parse(path, MODEL, members)
+    _inline(path, program)
     _fix_sizes(path, program, input_shape, batch)
     clean[MODEL] = _dump(_checked_program(path, program))
     know_operators({match[1] for match in QUANTISED.finditer(clean[MODEL].decode())})
@@ -219,6 +222,60 @@ def _check_ranges(path: Path, ranges: dict[str, Any], symbols: dict[str, int]) -
                 f"{path} was exported for sizes from {low} to {high} where {size} is to be compiled: "
                 "give --batch or --input-shape, or export the model again"
             )
+
+
+def _inline(path: Path, program: dict[str, Any]) -> None:
+    """Put what is within torch.no_grad() or torch.autocast in the place of the operator that runs it."""
+    try:
+        graph = program["graph_module"]["graph"]
+        graph["nodes"] = list(_inlined(path, graph["nodes"], graph["tensor_values"]))
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError) as error:
+        raise _damaged(path, MODEL, error) from error
+
+
+def _inlined(path: Path, nodes: list[dict[str, Any]], known: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """`known`: tensors by name, which grow by those of the graphs within; these get names that are new."""
+    for node in nodes:
+        name = str(node["target"]).removeprefix("torch.ops.higher_order.")
+        if name not in WRAPPERS:
+            yield node
+            continue
+        arguments = [one["arg"] for one in node["inputs"]]
+        if name == "wrap_with_autocast" and arguments[2]["as_bool"] is not False:
+            raise HeepgenError(f"{path} computes in torch.autocast, not in float32: export it without")
+        place = WRAPPERS[name]
+        inner = arguments[place]["as_graph"]["graph"]
+        parts = list(_inlined(path, inner["nodes"], inner["tensor_values"]))
+        taken, returned = ([one["as_tensor"]["name"] for one in inner[key]] for key in ("inputs", "outputs"))
+        results = [one["as_tensor"]["name"] for one in node["outputs"]]
+        names = dict(zip(taken, [one["as_tensor"]["name"] for one in arguments[place + 1 :]], strict=True))
+        again = []
+        for own, result in zip(returned, results, strict=True):
+            if names.setdefault(own, result) != result:  # what it takes, or returns twice
+                again.append((names[own], result))
+        for own, tensor in inner["tensor_values"].items():
+            known.setdefault(names.setdefault(own, _new_name(own, known)), tensor)
+        for part in parts:
+            inputs = [one | {"arg": _renamed(one["arg"], names)} for one in part["inputs"]]
+            yield part | {"inputs": inputs, "outputs": _renamed(part["outputs"], names)}
+        for own, result in again:
+            source, copied = ({"as_tensor": {"name": name}} for name in (own, result))
+            inputs = [{"name": "self", "arg": source, "kind": 1}]
+            yield node | {"target": "torch.ops.aten.alias.default", "inputs": inputs, "outputs": [copied]}
+
+
+def _new_name(stem: str, known: Collection[str]) -> str:
+    return next(name for number in itertools.count() if (name := f"{stem}_in_{number}") not in known)
+
+
+def _renamed(tree: Any, names: Mapping[str, str]) -> Any:
+    """Arguments that refer to values by other names."""
+    if isinstance(tree, list):
+        return [_renamed(item, names) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    own = {"name": names.get(tree["name"], tree["name"])} if isinstance(tree.get("name"), str) else {}
+    return {key: _renamed(value, names) for key, value in tree.items()} | own
 
 
 def _checked_program(path: Path, program: dict[str, Any]) -> dict[str, Any]:

@@ -5,15 +5,17 @@ of an attention, which is 0 in rows that are minus infinity everywhere, and PReL
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 
-PARTS = frozenset(("eq", "logical_not", "any"))
-"""Names of operators that they are written with, and that nothing else may be."""
+from firmware_gen.frontend.exported.program import constants_of
+
 _ATEN = torch.ops.aten
+Constants = Mapping[Any, torch.Tensor | None]
+"""By placeholder."""
 _SOFTMAX = (_ATEN._softmax.default, _ATEN.softmax.int)
 _VIEWS = (_ATEN.view.default, _ATEN.reshape.default, _ATEN._unsafe_view.default)
 
@@ -21,15 +23,18 @@ _VIEWS = (_ATEN.view.default, _ATEN.reshape.default, _ATEN._unsafe_view.default)
 def with_whole_layers(program: ExportedProgram) -> ExportedProgram:
     """The same program, changed in place. A row that a constant mask hides as a whole is NaN then, which the comparison
     with the source finds."""
+    nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
+    constants = dict(zip(nodes, constants_of(program), strict=True))
     for node in list(program.graph.nodes):
         if (choice := _arguments(node, (_ATEN.where.self,))) is not None:
-            _replace(program.graph, node, choice)
+            _replace(program.graph, node, choice, constants)
     program.graph.eliminate_dead_code()
     return program
 
 
-def _replace(graph: torch.fx.Graph, node: torch.fx.Node, choice: tuple[Any, ...]) -> None:
-    softmax, prelu = _softmax(*choice), _prelu(*choice)
+def _replace(graph: torch.fx.Graph, node: torch.fx.Node, choice: tuple[Any, ...], constants: Constants) -> None:
+    condition, first, second = choice
+    softmax, prelu = _softmax(condition, first, second, constants), _prelu(condition, first, second)
     if softmax is not None:
         node.replace_all_uses_with(softmax)
     elif prelu is not None:
@@ -39,10 +44,13 @@ def _replace(graph: torch.fx.Graph, node: torch.fx.Node, choice: tuple[Any, ...]
         node.replace_all_uses_with(whole)
 
 
-def _softmax(condition: Any, zeros: Any, softmax: Any) -> torch.fx.Node | None:
-    """The softmax that is chosen but for rows of minus infinity."""
+def _softmax(condition: Any, zeros: Any, softmax: Any, constants: Constants) -> torch.fx.Node | None:
+    """The softmax that is chosen but for rows of minus infinity, or where it is no number, as ONNX writes it."""
     if not isinstance(softmax, torch.fx.Node) or softmax.target not in _SOFTMAX:
         return None
+    zero = constants.get(zeros)
+    if _arguments(condition, (_ATEN.isnan.default,)) == (softmax,) and zero is not None and not zero.any():
+        return softmax
     fill = _arguments(zeros, (_ATEN.full_like.default, _ATEN.scalar_tensor.default))
     scores, axis = softmax.args[:2]
     some = _arguments(_inner(condition), (_ATEN.any.dim,))

@@ -34,6 +34,16 @@ class GlobalMaxPool(OpRun):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class LRN(OpRun):
+    """ONNX's evaluator takes the batch for the channels."""
+
+    def _run(self, x: np.ndarray, alpha: float, beta: float, bias: float, size: int) -> tuple[np.ndarray]:
+        before = (size - 1) // 2
+        around = ((0, 0), (before, size - 1 - before), *((0, 0),) * (x.ndim - 2))
+        squares = np.lib.stride_tricks.sliding_window_view(np.pad(x**2, around), size, axis=1).sum(-1)
+        return ((x / (bias + alpha / size * squares) ** beta).astype(x.dtype),)
+
+
 class RNN(RNN_14):
     """ONNX's evaluator has it without Relu."""
 
@@ -66,4 +76,4 @@ class Pad(Pad_18):
         return padded
 
 
-OWN_OPERATORS: list[type[OpRun]] = [ConvTranspose, GlobalMaxPool, MaxPool, Pad, RNN]
+OWN_OPERATORS: list[type[OpRun]] = [ConvTranspose, GlobalMaxPool, LRN, MaxPool, Pad, RNN]

@@ -17,15 +17,11 @@ QUANTISING = (
 _CONTROL = "export the model with the condition decided, or the loop unrolled"
 OTHERS = {
     "CenterCropPad": "slice and pad with numbers",
-    "GatherElements": "slice with numbers, or give each part its own layer",
     "If": _CONTROL,
     "MaxUnpool": hint("max_unpool2d") or ANY,
     "Loop": _CONTROL,
     "NonMaxSuppression": "return boxes and scores, and compute it from them outside",
-    "ReduceProd": "return the scores, and compute it from them outside",
     "Scan": _CONTROL,
-    "ScatterElements": "join the parts with Concat",
-    "ScatterND": "join the parts with Concat",
     "TopK": "return the scores, and compute it from them outside",
 }
 

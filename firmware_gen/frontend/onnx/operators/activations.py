@@ -52,10 +52,17 @@ def _folded(function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> F
     return run
 
 
-@handles("Clip", 13, "xcc")
+@handles("Clip", 13, "xaa")
 def _clip(node: Node) -> Function:
+    if node.is_computed(1) or node.is_computed(2):
+        return _bounded
     low, high = (float(node.constant(i)) if node.has(i) else None for i in (1, 2))
-    return lambda x: x.clone() if low is None and high is None else torch.clamp(x, low, high)
+    return lambda x, *bounds: x.clone() if low is None and high is None else torch.clamp(x, low, high)
+
+
+def _bounded(x: torch.Tensor, low: torch.Tensor | None = None, high: torch.Tensor | None = None) -> torch.Tensor:
+    x = x if low is None else torch.maximum(x, low)
+    return x if high is None else torch.minimum(x, high)
 
 
 @handles("Softmax LogSoftmax", 13, attributes="axis")

@@ -62,5 +62,6 @@ for _name, _function in {"Greater": torch.gt, "GreaterOrEqual": torch.ge, "Less"
     plain(_name, _function, 16, "aa")
 plain("Equal", torch.eq, 19, "aa")
 plain("Not", torch.logical_not, 1)
+plain("IsNaN", torch.isnan, 20)
 plain("Sign", torch.sign, 13)
 plain("Where", torch.where, 16, "aaa")

@@ -112,11 +112,19 @@ def _pooled_size(node: Node, pads: Sequence[int], spans: Sequence[int], stride: 
     return size
 
 
-@handles("ReduceMean ReduceMax ReduceMin ReduceSum", 20, "xc", "keepdims noop_with_empty_axes")
+@handles("ReduceMean ReduceMax ReduceMin ReduceProd ReduceSum", 20, "xc", "keepdims noop_with_empty_axes")
 def _reduce(node: Node) -> Function:
     axes, keep = node.axes(1) or list(range(len(node.shape()))), bool(node.get("keepdims"))
     if not node.axes(1) and node.get("noop_with_empty_axes"):
         return torch.clone
+    if node.op == "ReduceProd":
+
+        def product(x: torch.Tensor) -> torch.Tensor:
+            for axis in sorted(axes, reverse=True):
+                x = torch.prod(x, axis, keepdim=keep)
+            return x
+
+        return product
     if node.op == "ReduceMin":
         return lambda x: -torch.amax(-x, axes, keepdim=keep)
     if node.op == "ReduceMax":
@@ -124,3 +132,30 @@ def _reduce(node: Node) -> Function:
     if node.op == "ReduceSum":
         return lambda x: torch.sum(x, axes, keepdim=keep)
     return lambda x: torch.mean(x, axes, keepdim=keep)
+
+
+@handles("CumSum", 14, "xc", "exclusive reverse")
+def _sums(node: Node) -> Function:
+    (axis,) = node.numbers(1)
+    exclusive, reverse = bool(node.get("exclusive")), bool(node.get("reverse"))
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        y = torch.cumsum(x.flip(axis) if reverse else x, axis)
+        if exclusive:
+            y = torch.cat((torch.zeros_like(y.narrow(axis, 0, 1)), y.narrow(axis, 0, y.shape[axis] - 1)), axis)
+        return y.flip(axis) if reverse else y
+
+    return run
+
+
+@handles("LRN", 13, "x", "alpha beta bias size")
+def _local_response_norm(node: Node) -> Function:
+    size, channels = node.get("size"), node.shape()[1]
+    before = (size - 1) // 2
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        squares = F.pad(torch.square(x).reshape(1, -1, channels, x[0, 0].numel()), (0, 0, before, size - 1 - before))
+        mean = F.avg_pool2d(squares, (size, 1), 1).reshape(x.shape)
+        return x / torch.pow(mean * node.get("alpha") + node.get("bias"), node.get("beta"))
+
+    return run

@@ -90,6 +90,40 @@ def _gather_nd(node: Node) -> Function:
     return lambda x: taken(x.reshape(-1, *rest), 0, places.reshape(-1).tolist()).reshape(shape)
 
 
+@handles("GatherElements", 13, "xc", "axis")
+def _gather_elements(node: Node) -> Function:
+    axis = node.get("axis") % len(node.shape())
+    places = torch.from_numpy(_from_the_front(node.constant(1), node.shape()[axis]))
+    return lambda x: torch.gather(x, axis, places)
+
+
+def _from_the_front(indices: np.ndarray, size: int) -> np.ndarray:
+    return np.where(indices < 0, indices + size, indices).astype(np.int64)
+
+
+@handles("ScatterElements", 18, "aca", "axis", reduction=("none", "add"))
+def _scatter_elements(node: Node) -> Function:
+    axis = node.get("axis") % len(node.shape())
+    places = torch.from_numpy(_from_the_front(node.constant(1), node.shape()[axis]))
+    scatter = torch.scatter_add if node.get("reduction") == "add" else torch.scatter
+    return lambda x, updates: scatter(x, axis, places, updates)
+
+
+@handles("ScatterND", 18, "aca", reduction=("none", "add"))
+def _scatter_nd(node: Node) -> Function:
+    columns = zip(np.moveaxis(node.constant(1), -1, 0), node.shape(), strict=False)
+    places = [torch.from_numpy(_from_the_front(column, size)) for column, size in columns]
+    added = node.get("reduction") == "add"
+    return lambda x, updates: torch.index_put(x, tuple(places), updates, added)
+
+
+@handles("Trilu", 14, "xc", "upper")
+def _triangle(node: Node) -> Function:
+    diagonal = node.numbers(1)[0] if node.has(1) else 0
+    triangle = torch.triu if node.get("upper") else torch.tril
+    return lambda x: triangle(x, diagonal)
+
+
 def taken(x: torch.Tensor, axis: int, places: Sequence[int]) -> torch.Tensor:
     """Positions of a dimension, which are a slice where they lie at equal distances."""
     steps = set(np.diff(places).tolist()) or {1}

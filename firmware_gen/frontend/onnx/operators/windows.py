@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def window(node: Node, given: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
     """Kernel, strides and dilations."""
     kernel, rank = list(given), len(given)
-    if rank not in (1, 2) or len(node.shape()) != rank + 2:
+    if rank not in ((1, 2, 3) if node.op == "AveragePool" else (1, 2)) or len(node.shape()) != rank + 2:
         raise node.refuse(
             f"its input has shape {node.shape()}, its kernel {kernel}; one and two dimensions of space are supported"
         )
