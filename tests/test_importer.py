@@ -488,21 +488,11 @@ REFUSED = {
     "sum of all": (Call(lambda x: x.sum()), (1, 2, 4, 4), ["sum", "without dimensions", "keepdim=True"]),
     "roll of all": (Call(lambda x: x.roll(1)), (1, 2, 4, 4), ["roll", "name one with dims"]),
     "many stretches": (Call(lambda x: x.flip(1)), (1, 99), ["flip", "99 stretches", "64 at most"]),
-    "indices of elements": (
-        Call(lambda x: x[:, torch.tensor([0, 1, 0]), torch.tensor([1, 0, 3])]),
-        (1, 2, 4, 4),
-        ["index", "slice each dimension"],
-    ),
     "odd factor": (nn.Upsample(scale_factor=1.3), (1, 2, 5, 4), ["upsample", "=1.3 makes 5 of 4", "give size"]),
     "interpolation": (nn.Upsample((200, 7), mode="bilinear"), (1, 2, 3, 4), ["upsample_bilinear2d", "integer factors"]),
     "crop of everything": (nn.Sequential(nn.ZeroPad2d((-8, 1, 0, 0))), (1, 2, 8, 8), ["layer 0", "crops everything"]),
     "crop of the batch": (Call(lambda x: x[1:]), (3, 2, 4, 4), ["slice", "batch"]),
     "empty slice": (Call(lambda x: x[:, 2:]), (3, 2, 4, 4), ["slice", "nothing is left"]),
-    "computed mask": (
-        Call(lambda x: F.scaled_dot_product_attention(x, x, x, x @ x.transpose(1, 2))),
-        (1, 3, 4),
-        ["scaled_dot_product_attention", "attn_mask is computed"],
-    ),
     "choice of infinities": (Call(lambda x: torch.where(x > 0.5, x.log(), -x)), (1, 4), ["where", "log", "clamp"]),
     "choice of moved infinities": (
         Call(lambda x: torch.where(x[:, :, 1:] > 0.5, torch.cat([x.log(), x], 1)[:, :2, 1:], 0.0)),
