@@ -164,7 +164,7 @@ def _scatter(self: torch.Tensor, dim: int, index: torch.Tensor, src: Any, accumu
     return _put(self, _everywhere(index, dim, self.shape), src, accumulate)
 
 
-def _scatter_add(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor) -> torch.Tensor:
+def _scatter_add(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor) -> Any:
     return _scatter(self, dim, index, src, True)
 
 
