@@ -19,6 +19,7 @@ from tests.imported import assert_imported_as_it_is
 RNG = np.random.default_rng(43)
 W = torch.from_numpy(RNG.normal(size=(4, 4))).float()
 ABOVE = torch.ones(4, 4).triu(1) > 0
+NUMBERS = torch.tensor([[[1.1, 2.1, 0.3, 1e-3, 7.7]]])
 ODD, MIXED = torch.tensor([1, 3]), torch.tensor([[[2, 0, 3, 1]]])
 
 
@@ -70,6 +71,7 @@ FUNCTIONS = {
     "scatter_add, index_add": lambda x: (
         x.scatter_add(1, torch.full((1, 3, 4), 2), x) + x.index_add(2, torch.tensor([3, 0, 3]), x[..., :3], alpha=0.5)
     ),
+    "scatter_add, constants": lambda x: x.scatter_add(2, torch.tensor([[[1, 1, 3, 1, 3]]]), NUMBERS),
     "index_fill, index_copy": lambda x: x.index_fill(1, ODD, -1.0) + x.index_copy(2, ODD, x[:, :, :2]),
     "gather, take_along_dim": lambda x: (
         x.gather(2, MIXED.expand(1, 4, 4))[:, :2] + x.take_along_dim(ODD[None, :, None], 1)

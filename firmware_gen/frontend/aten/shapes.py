@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -252,10 +253,15 @@ def _index_put(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     indices = tuple(slice(None) if i is None else i for i in a["indices"])
     written = torch.arange(math.prod(shape)).reshape(shape)[indices]
     if not isinstance(values, str):
-        zeros = torch.zeros(shape)
-        put = torch.ops.aten.index_put(zeros, a["indices"], values.float().expand(written.shape), a["accumulate"])
+        values = values.float().expand(written.shape)
         if a["accumulate"]:
-            return emit_combined(imp, node, ir.Add, a["self"], imp.weight(node, put, "values"))
+            *parts, last = _summands(written, values, shape)
+            sums = a["self"]
+            for number, part in enumerate(parts):
+                sums = emit_combined(imp, node, ir.Add, sums, imp.weight(node, part, f"values{number}"), imp.inner)
+            return emit_combined(imp, node, ir.Add, sums, imp.weight(node, last, "values"))
+        zeros = torch.zeros(shape)
+        put = torch.ops.aten.index_put(zeros, a["indices"], values)
         mask = torch.ops.aten.index_put(zeros.bool(), a["indices"], torch.tensor(True))
         return emit_chosen(imp, node, mask, put, a["self"])
     places = places_of(written.numpy(), math.prod(shape))
@@ -277,6 +283,25 @@ def _index_put(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         old = imp.constant(node, imp.weight(node, old, "operand"))
     both = joined(imp, node, [old, values], 2)
     return imp.emit(node, ir.Reshape, taken(imp, node, both, 2, order))
+
+
+def _summands(places: torch.Tensor, values: torch.Tensor, shape: Sequence[int]) -> Iterator[torch.Tensor]:
+    """Tensors of a shape to be added one after the other: one with all `values` at their flat `places`; or, where
+    several go to one place and float32 does not hold their sum, one for the first of each, for the second, and so on.
+    """
+    flat, values = places.reshape(-1), values.reshape(-1)
+    total = torch.zeros(math.prod(shape), dtype=torch.float64).index_add(0, flat, values.double())
+    if torch.equal(total.float().double(), total):
+        yield total.float().reshape(tuple(shape))
+        return
+    found: Counter[int] = Counter()
+    turns = []
+    for place in flat.tolist():
+        turns.append(found[place])
+        found[place] += 1
+    for turn in range(max(turns) + 1):
+        own = torch.tensor(turns) == turn
+        yield torch.zeros(math.prod(shape)).index_put((flat[own],), values[own]).reshape(tuple(shape))
 
 
 def _added(imp: Importer, node: fx.Node, old: str | torch.Tensor, values: str, places: Places) -> str:
