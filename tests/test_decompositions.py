@@ -116,6 +116,26 @@ def test_pooling_of_what_lies_in_columns_after_run_decompositions():
         torch.testing.assert_close(GraphModule(import_model(program, x))(x), model(x), rtol=1e-5, atol=1e-5)
 
 
+class Seen(nn.Linear):
+    """An attention whose queries see what is positive in their row of the input."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return F.scaled_dot_product_attention(y, y, y, attn_mask=x > 0)
+
+
+def test_a_query_that_sees_no_key_is_zero_as_in_pytorch():
+    """Although the example has none."""
+    x, hidden = torch.from_numpy(RNG.normal(size=(2, 1, 4, 4))).float()
+    x[:, :, 0], hidden[:, :, 1], hidden[:, 2] = 1.0, 1.0, -1.0
+    model = Seen(4, 4).eval()
+    graph = GraphModule(import_model(torch.export.export(model, (x,)), x))
+    with torch.no_grad():
+        expected, found = model(hidden), graph(hidden)
+    assert (expected[:, 2] == 0).all() and (expected[:, :2] != 0).all()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_memory_that_a_tensor_does_not_fill():
     model = Behind(lambda x: x[:, :2].as_strided((1, 3, 4), (16, 4, 1)))
     with pytest.raises(HeepgenError, match="it reads memory that its input does not fill; use slices and reshapes"):
