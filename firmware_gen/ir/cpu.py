@@ -52,6 +52,8 @@ class OnCpu(Node, ABC):
 class OfElements(OnCpu):
     """A function of every element, of any shape."""
 
+    hosts = True
+
     function: Function
 
     @property
@@ -118,6 +120,9 @@ class Softmax(OnCpu):
     @property
     def reads_in_order(self) -> bool:
         return self.axis == -1
+
+    def keeps_rows(self, shape: Shape) -> bool:
+        return self.axis in (-1, 1)
 
     def evaluate(self, *inputs: Tensor) -> Tensor:
         return inputs[0].log_softmax(self.axis) if self.log else inputs[0].softmax(self.axis)

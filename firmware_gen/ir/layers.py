@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from firmware_gen.ir.activation import Activation
+from firmware_gen.ir.activation import IDENTITY, Activation
 from firmware_gen.ir.operator import Activated, Combined, Fused, Layout, Node, Place, Weighted
-from firmware_gen.ir.values import NO_PADS, Pads, Pair, Shape
+from firmware_gen.ir.values import NO_PADS, Pads, Pair, Shape, both_pads
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,6 +56,11 @@ class Conv(Weighted):
         """One input channel per group (a channel multiplier above 1 included)."""
         return self.groups > 1 and self.weight.shape[1] == 1
 
+    def padded(self, pads: Pads, value: float) -> Conv | None:
+        if value != 0 or self.is_transposed:  # its zeros lie between the input's rows
+            return None
+        return replace(self, pads=both_pads(pads, self.pads))
+
     def macs(self, in_shape: Shape, out_shape: Shape) -> int:
         if not self.is_transposed:
             return super().macs(in_shape, out_shape)
@@ -76,6 +81,9 @@ class Linear(Weighted):
     @property
     def in_features(self) -> int:
         return int(self.weight.shape[1])
+
+    def keeps_rows(self, shape: Shape) -> bool:
+        return True
 
     @property
     def out_features(self) -> int:
@@ -109,6 +117,15 @@ class Pool(Fused):
     def op(self) -> str:
         return "MaxPool2d" if self.kind == "max" else "AvgPool2d"
 
+    def padded(self, pads: Pads, value: float) -> Pool | None:
+        """The mean only where its divisor stays: explicit zeros always count, its own only with count_include_pad."""
+        if self.adaptive or self.ceil_mode:
+            return None
+        if self.kind == "max":
+            return replace(self, pads=both_pads(pads, self.pads)) if value == -math.inf else None
+        counts = not any(self.pads) or self.count_include_pad or self.divisor_override is not None
+        return replace(self, pads=both_pads(pads, self.pads), count_include_pad=True) if value == 0 and counts else None
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Interpolate(Fused):
@@ -139,6 +156,13 @@ class Scale(Fused):
     def is_uniform(self) -> bool:
         return self.residual == "none" and len({*self.scale}) == len({*self.bias}) == 1
 
+    @property
+    def of_single_elements(self) -> bool:
+        return True
+
+    def keeps_rows(self, shape: Shape) -> bool:
+        return True
+
     def layout(self, shape: Shape) -> Layout:
         return Layout.MAPS if len(shape) == 4 else Layout.INPUT
 
@@ -147,6 +171,10 @@ class Scale(Fused):
 class Expand(Fused):
     """The input repeated along dimensions that it has 1 in, to the output's shape, of as many dimensions.
     Equals a 1x1 pooling."""
+
+    @property
+    def of_single_elements(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -198,6 +226,10 @@ class Activate(Activated):
     def layout(self, shape: Shape) -> Layout:
         return Layout.ANY
 
+    def why_merged(self, host: Node) -> str:
+        applies = isinstance(host, Activated) and host.act != IDENTITY
+        return f"{host.name} applies it on the way out" if applies else super().why_merged(host)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BatchNorm(Node):
@@ -207,3 +239,6 @@ class BatchNorm(Node):
 
     scale: np.ndarray
     shift: np.ndarray
+
+    def why_merged(self, host: Node) -> str:
+        return f"in the {'weights' if isinstance(host, Weighted) else 'scale'} and the bias of {host.name}"

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from firmware_gen.ir.operator import Layout, Node, Place
-from firmware_gen.ir.values import Pads, Pair, Shape
+from firmware_gen.ir.values import Pads, Pair, Shape, both_pads
 
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 """`dims` of the Permute of (N, H, W, C) to (N, C, H, W), and of its inverse."""
@@ -23,6 +25,15 @@ class Movement(Node):
 
     rearranges: ClassVar[bool] = True
     """Whether the output is the only input in another order or shape, or a part of it."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Taking(Movement, ABC):
+    """Elements of its only input, each of which is taken as a whole."""
+
+    @abstractmethod
+    def elements(self, shape: Shape, out: Shape) -> np.ndarray:
+        """Which element of the input, of `shape`, in PyTorch's order, every one of the output's is, in its shape."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -65,9 +76,12 @@ class Pad(Movement):
     pads: Pads
     value: float = 0.0
 
+    def padded(self, pads: Pads, value: float) -> Pad | None:
+        return replace(self, pads=both_pads(pads, self.pads)) if value == self.value else None
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Slice(Movement):
+class Slice(Taking):
     """Part of a map: (N, C, H, W) -> (N, C', H', W'); y[n, c, i, j] = x[n, start + step * (c, i, j)], inside x.
     Cropping is one, with the steps 1."""
 
@@ -76,9 +90,14 @@ class Slice(Movement):
     start: tuple[int, int, int]
     step: tuple[int, int, int] = (1, 1, 1)
 
+    def elements(self, shape: Shape, out: Shape) -> np.ndarray:
+        parts = zip(self.start, self.step, out[1:], strict=True)
+        kept = tuple(slice(first, first + step * size, step) for first, step, size in parts)
+        return _numbered(shape)[:, *kept]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Reshape(Movement):
+class Reshape(Taking):
     """Same elements in the same (row-major, PyTorch) order, other shape; shapes are those of the two values.
     Flatten is one. `in_map` is (C, H, W) when it flattens a channels-last feature map with C > 1 and H*W > 1, which its
     readers must allow for; None when it is free: in any layout ((N, C, H, W) to (N, C, H', W') included), of what lies
@@ -92,9 +111,12 @@ class Reshape(Movement):
     def layout(self, shape: Shape) -> Layout:
         return Layout.ANY
 
+    def elements(self, shape: Shape, out: Shape) -> np.ndarray:
+        return _numbered(out)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Permute(Movement):
+class Permute(Taking):
     """Output dimension i is input dimension dims[i]. After the passes one of two that move nothing in memory:
     TO_CHANNELS_FIRST of (N, H, W, C) in PyTorch's order to a channels-last map (N, C, H, W), and TO_CHANNELS_LAST of
     such a map to (N, H, W, C) in PyTorch's order (`rewrite.in_pytorch_order`)."""
@@ -106,13 +128,17 @@ class Permute(Movement):
     def layout(self, shape: Shape) -> Layout:
         return Layout.PYTORCH if self.dims == TO_CHANNELS_LAST else Layout.MAPS
 
+    def elements(self, shape: Shape, out: Shape) -> np.ndarray:
+        return _numbered(shape).transpose(self.dims)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class AsStrided(Movement):
+class AsStrided(Taking):
     """Elements of the input at places that are evenly spaced in its PyTorch order: y[i, j, ...] is element
     offset + strides[0] * i + strides[1] * j + ... . Permutes, slices and reshapes are such, and chains of them."""
 
     runs_on = Place.MEMORY
+    counts_batch = True
 
     strides: tuple[int, ...]
     offset: int = 0
@@ -124,13 +150,17 @@ class AsStrided(Movement):
     def layout(self, shape: Shape) -> Layout:
         return Layout.PYTORCH
 
-    def elements(self, shape: Shape) -> np.ndarray:
-        """Which element of the input every one of the output's is, in the output's `shape`."""
-        return strided(shape, self.strides, self.offset)
+    def elements(self, shape: Shape, out: Shape) -> np.ndarray:
+        return strided(out, self.strides, self.offset)
 
     def is_view(self, shape: Shape) -> bool:
         """Whether the elements of the output lie side by side in the input."""
         return self.strides == row_major(shape)
+
+
+def _numbered(shape: Shape) -> np.ndarray:
+    """The number of every element, in PyTorch's order."""
+    return np.arange(math.prod(shape)).reshape(shape)
 
 
 def strided(shape: Shape, strides: tuple[int, ...], offset: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from firmware_gen.ir.activation import IDENTITY, Activation
-from firmware_gen.ir.values import Shape
+from firmware_gen.ir.values import Pads, Shape
 
 
 class Place(StrEnum):
@@ -58,6 +58,12 @@ class Node:
     element_by_element: ClassVar[bool] = False
     """Whether every element of the output is of one element of every input: the same one, or the one that is broadcast
     to it. Of a single input, `is_uniform` says it."""
+    counts_batch: ClassVar[bool] = False
+    """Whether its fields count elements of all images together, so that another batch needs other fields."""
+    chosen_by_rows: ClassVar[bool] = False
+    """Whether the passes compute it in another way where there are more rows."""
+    hosts: ClassVar[bool] = False
+    """Whether the passes merge what other operators compute into it."""
 
     @property
     def op(self) -> str:
@@ -68,6 +74,24 @@ class Node:
     def is_uniform(self) -> bool:
         """Whether every element of the output is one function of the same element of the only input."""
         return False
+
+    @property
+    def of_single_elements(self) -> bool:
+        """Whether every element of the output is of one element of every input, by whatever numbers of its own."""
+        return self.element_by_element or self.is_uniform
+
+    def keeps_rows(self, shape: Shape) -> bool:
+        """Whether every row of the output, of `shape` (N, F), is of the same row of every input that has rows."""
+        return self.element_by_element or self.is_uniform
+
+    def padded(self, pads: Pads, value: float) -> Node | None:
+        """The same of the input without `value` around it (top, left, bottom, right), which it adds itself; None where
+        it cannot."""
+        return None
+
+    def why_merged(self, host: Node) -> str:
+        """What becomes of it where the passes merge it into `host`, as a clause."""
+        return f"part of {host.name}"
 
     @property
     def residual_input(self) -> str | None:
@@ -103,6 +127,7 @@ class Activated(Node):
     """A node that ends in an activation: y = act(v), where v is what it computes."""
 
     runs_on = Place.ARRAY
+    hosts = True
 
     act: Activation = IDENTITY
 
@@ -125,6 +150,9 @@ class Combined(Activated):
     element_by_element = True
     combine: ClassVar[str]
     commutes: ClassVar[bool] = True
+
+    def why_merged(self, host: Node) -> str:
+        return f"{host.name} {'adds it' if self.combine == 'add' else 'multiplies'} on the way out"
 
     def layout(self, shape: Shape) -> Layout:
         return Layout.ANY

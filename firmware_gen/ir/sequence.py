@@ -71,6 +71,7 @@ class MatMul(OnCpu):
     why = "a product of computed matrices, exact in FP32: the array multiplies by INT8 weights, which none of them is"
     kernel = "matmul"
     in_place = False
+    counts_batch = True
 
     sizes: tuple[int, int, int, int, int]
     a: Matrices
@@ -167,6 +168,7 @@ class Planes(OnCpu):
     why = "rounds a computed matrix to 16 bits, two INT8 planes, for the array to multiply by"
     kernel = "to_planes"
     in_place = False
+    counts_batch = True
 
     product: MatMul
     tiles: Tiles
@@ -199,6 +201,7 @@ class PlaneProduct(Node):
     `product` itself."""
 
     runs_on = Place.ARRAY
+    counts_batch = True
 
     product: MatMul
     tiles: Tiles
@@ -229,6 +232,7 @@ class Normalise(OnCpu):
 
     why = "divides by a statistic of its own input"
     kernel = "normalise"
+    chosen_by_rows = True
 
     count: int
     eps: float
@@ -240,6 +244,9 @@ class Normalise(OnCpu):
 
     def arguments(self, size: int) -> tuple[float, ...]:
         return size // self.count, self.count, self.eps
+
+    def keeps_rows(self, shape: Shape) -> bool:
+        return self.count == shape[1]
 
     @property
     def reads_in_order(self) -> bool:

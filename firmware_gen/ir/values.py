@@ -15,6 +15,12 @@ Pads = tuple[int, int, int, int]  # top, left, bottom, right
 NO_PADS: Pads = (0, 0, 0, 0)
 
 
+def both_pads(outer: Pads, inner: Pads) -> Pads:
+    """One padding around another."""
+    top, left, bottom, right = (a + b for a, b in zip(outer, inner, strict=True))
+    return top, left, bottom, right
+
+
 def chw(shape: Shape) -> tuple[int, int, int]:
     """Channels, height and width, which `shape` is."""
     channels, height, width = shape

@@ -171,7 +171,7 @@ def _keeps_rows(graph: ir.Graph) -> bool:
                 return False
         elif shape[0] % batch or (isinstance(node, ir.Permute) and node.dims[0] != 0):
             return False
-        elif batch > 1 and isinstance(node, ir.AsStrided | ir.MatMul):
+        elif batch > 1 and node.counts_batch:
             return False
         elif isinstance(node, ir.Concat) and node.axis == 0:
             return False

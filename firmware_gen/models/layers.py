@@ -66,7 +66,7 @@ class Layer(nn.Module, ABC):
             case ir.Permute():
                 return x.permute(node.dims)
             case ir.AsStrided():
-                places = node.elements(self.out_shape).reshape(-1)
+                places = node.elements(self.in_shape, self.out_shape).reshape(-1)
                 taken = x.reshape(-1, math.prod(self.in_shape))[:, torch.from_numpy(places).to(x.device)]
                 return taken.reshape(self.out_shape[0] * len(taken), *self.out_shape[1:])
             case ir.MatMul() | ir.PlaneProduct():

@@ -66,33 +66,18 @@ def _host(graph: ir.Graph, imported: ir.Graph, node: ir.Node) -> ir.Node | None:
 
     Arithmetic is not merged into a node that only moves data, but across it.
     """
-    arithmetic = node.computes
-    able = (ir.Activated, ir.Apply, ir.Elementary) if arithmetic else (ir.Node,)
     pending = [node.output]
     for value in pending:
-        if isinstance(producer := graph.producer(value), able):
+        if (producer := graph.producer(value)) and (producer.hosts or not node.computes):
             return producer
         pending += [reader.output for reader in imported.nodes if value in reader.inputs]
     return None
 
 
 def _why_merged(node: ir.Node, host: ir.Node | None) -> str:
-    match node:
-        case ir.Identity():
-            return "nothing to do in inference"
-        case _ if host is None:
-            return "no output needs it"
-        case ir.BatchNorm() if isinstance(host, ir.Weighted):
-            return f"in the weights and the bias of {host.name}"
-        case ir.BatchNorm():
-            return f"in the scale and the bias of {host.name}"
-        case ir.Activate() if isinstance(host, ir.Activated) and host.act != ir.IDENTITY:
-            return f"{host.name} applies it on the way out"
-        case ir.Add():
-            return f"{host.name} adds it on the way out"
-        case ir.Combined():
-            return f"{host.name} multiplies on the way out"
-    return f"part of {host.name}"
+    if isinstance(node, ir.Identity):
+        return "nothing to do in inference"
+    return node.why_merged(host) if host else "no output needs it"
 
 
 def _returned(graph: ir.Graph, node: ir.Node) -> str:

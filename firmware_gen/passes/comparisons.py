@@ -84,7 +84,6 @@ def _infinite(graph: Graph, value: str) -> str | None:
         return None
     if isinstance(node, Activate) and node.act.function and node.act.function.name in ELEMENTARY:
         return node.act.function.name
-    elementwise = node.element_by_element or node.is_uniform or isinstance(node, Scale | Expand)
-    if elementwise or not node.computes:
+    if node.of_single_elements or not node.computes:
         return next((found for v in node.inputs if (found := _infinite(graph, v))), None)
     return None

@@ -7,26 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from firmware_gen.ir import (
-    AsStrided,
-    Graph,
-    Linear,
-    MatMul,
-    Matrices,
-    Node,
-    Normalise,
-    Reshape,
-    Scale,
-    Slice,
-    Softmax,
-    Value,
-    evenly_spaced,
-)
+from firmware_gen.ir import AsStrided, Graph, MatMul, Matrices, Node, Reshape, Slice, Value, evenly_spaced
 from firmware_gen.passes.batchnorm import fold_batchnorm
 from firmware_gen.passes.edits.cleanup import drop_dead
 from firmware_gen.passes.edits.rewrite import free_name, in_pytorch_order, repeated
 from firmware_gen.passes.movement.reshapes import merge_reshapes
-from firmware_gen.passes.movement.strides import absorb_strides, as_strided
+from firmware_gen.passes.movement.strides import absorb_strides
 
 
 def raise_rows(graph: Graph) -> Graph:
@@ -75,7 +61,7 @@ def _readers(graph: Graph, value: str) -> list[AsStrided | Slice]:
 
 
 def _places(graph: Graph, node: AsStrided | Slice) -> np.ndarray:
-    return (as_strided(graph, node) if isinstance(node, Slice) else node).elements(graph.out_shape(node)).reshape(-1)
+    return node.elements(graph.in_shape(node), graph.out_shape(node)).reshape(-1)
 
 
 New = tuple[list[Node], tuple[int, int], dict[str, Value], dict[str, np.ndarray]]
@@ -88,7 +74,8 @@ def _fewer(graph: Graph, node: Node, places: np.ndarray) -> New | None:
         return _fewer_products(graph, node, places)
     count, width = graph.out_shape(node)
     rows = places.reshape(-1, width)[:, 0] // width if len(places) % width == 0 else places
-    if not _by_rows(graph, node) or not np.array_equal((rows[:, None] * width + np.arange(width)).reshape(-1), places):
+    whole = np.array_equal((rows[:, None] * width + np.arange(width)).reshape(-1), places)
+    if not whole or not node.keeps_rows((count, width)):
         return None
     nodes: list[Node] = []
     inputs, values, constants = [], dict[str, Value](), dict[str, np.ndarray]()
@@ -111,16 +98,6 @@ def _fewer(graph: Graph, node: Node, places: np.ndarray) -> New | None:
             return None
     nodes.append(replace(node, inputs=tuple(inputs)))
     return nodes, (len(rows), width), values, constants
-
-
-def _by_rows(graph: Graph, node: Node) -> bool:
-    """Whether every row of the output comes of the same row of the operands."""
-    match node:
-        case Normalise():
-            return node.count == graph.out_shape(node)[1]
-        case Softmax():
-            return node.axis in (-1, 1)
-    return isinstance(node, Linear | Scale) or node.element_by_element or node.is_uniform
 
 
 def _fewer_products(graph: Graph, node: MatMul, places: np.ndarray) -> New | None:
@@ -152,7 +129,7 @@ def _of_few_rows(graph: Graph, node: MatMul) -> tuple[list[Node], dict[str, Valu
     still."""
     value = node.inputs[0]
     producer, shape = graph.producer(value), graph.shape(value)
-    if producer is None or len(shape) != 2 or len(graph.consumers(value)) > 1 or not _by_rows(graph, producer):
+    if producer is None or len(shape) != 2 or len(graph.consumers(value)) > 1 or not producer.keeps_rows(shape):
         return [node], {}
     elements = node.a.elements(node.shapes[0])
     places = np.unique(elements)

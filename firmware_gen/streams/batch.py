@@ -3,14 +3,14 @@
 
 from dataclasses import replace
 
-from firmware_gen.ir import AsStrided, Graph, MatMul, Normalise, Value
+from firmware_gen.ir import Graph, Value
 
 
 def batched(graph: Graph, times: int) -> Graph | None:
     """The same network with a batch so many times as large; None where something else than the batch is first."""
     batches = {graph.shape(value)[0] for value in graph.arguments}
     values = [v for v in graph.values.values() if v.name not in graph.constants]
-    if graph.state or len(batches) > 1 or any(isinstance(n, AsStrided | MatMul | Normalise) for n in graph.nodes):
+    if graph.state or len(batches) > 1 or any(node.counts_batch or node.chosen_by_rows for node in graph.nodes):
         return None
     if any(len(v.shape) < 2 or v.shape[0] not in batches for v in values):
         return None

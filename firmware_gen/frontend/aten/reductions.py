@@ -23,7 +23,8 @@ from firmware_gen.frontend.aten.selection import joined, taken
 from firmware_gen.frontend.aten.shapes import permuted
 
 
-@handles("mean", "sum", "amax", "amin", "max", "min", "any", "all", reads="self dim keepdim dtype other")
+@handles("any", "all", reads="self dim keepdim", truths=True)
+@handles("mean", "sum", "amax", "amin", "max", "min", reads="self dim keepdim dtype other")
 def _reduce(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """Over space a pooling whose window is the whole map, then over all other dimensions; a minimum is -max(-x)."""
     name, value, overload = plain_name(node), a["self"], schema(node).overload_name

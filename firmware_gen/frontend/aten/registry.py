@@ -25,6 +25,8 @@ Function = TypeVar("Function", bound=Handler)
 HANDLERS: dict[str, Handler] = {}
 READS: dict[str, frozenset[str]] = {}
 """By operator: the arguments that its handler understands. Any other must have its default."""
+OF_TRUTHS: set[str] = set()
+"""Operators that make of 0 and 1, for false and true, 0 and 1."""
 HARMLESS = frozenset(
     ("memory_format", "non_blocking", "copy", "pin_memory", "device", "implicit", "cudnn_enabled", "momentum")
 )
@@ -36,26 +38,6 @@ MOVING_OPERATORS = frozenset(
     )
 )
 """Operators that move the elements of a weight, and change none."""
-TRUTH = MOVING_OPERATORS | frozenset(
-    (
-        *(
-            "slice",
-            "select",
-            "expand",
-            "repeat",
-            "tile",
-            "cat",
-            "concat",
-            "stack",
-            "split",
-            "split_with_sizes",
-            "chunk",
-        ),
-        *("unbind", "roll", "index_select", "index", "repeat_interleave", "gather", "alias", "view_copy"),
-        *("contiguous", "any", "all", "to", "_to_copy", "type_as", "_unsafe_index"),
-    )
-)
-"""Operators that make of 0 and 1, for false and true, 0 and 1."""
 OF_SHAPE = frozenset(("full_like", "new_full", "new_ones", "new_zeros", "ones_like", "zeros_like"))
 """Operators that look at no value of their input."""
 CREATING = frozenset(
@@ -82,12 +64,14 @@ CHECKED = ("_linalg_", "_fft_")
 """How the names of torch's helpers begin that decompositions leave of operators whose arguments they have checked."""
 
 
-def handles(*names: str, reads: str = "self") -> Callable[[Function], Function]:
-    """Registers the handler of the ATen operators `names`, and the arguments that it reads, separated by blanks."""
+def handles(*names: str, reads: str = "self", truths: bool = False) -> Callable[[Function], Function]:
+    """Registers the handler of the ATen operators `names`, and the arguments that it reads, separated by blanks.
+    truths: of true and false they make nothing else."""
 
     def register(function: Function) -> Function:
         HANDLERS.update(dict.fromkeys(names, function))
         READS.update(dict.fromkeys(names, frozenset(reads.split())))
+        OF_TRUTHS.update(names if truths else ())
         return function
 
     return register

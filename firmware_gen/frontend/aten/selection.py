@@ -30,14 +30,14 @@ BROADCASTING = frozenset(("add", "sub", "rsub", "mul", "div", "maximum", "minimu
 """Operators that repeat an operand by themselves."""
 
 
-@handles("slice", reads="self dim start end step")
+@handles("slice", reads="self dim start end step", truths=True)
 def _slice(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     size = imp.shape(a["self"])[a["dim"] % len(imp.shape(a["self"]))]
     first, last, step = slice(a["start"], a["end"], a["step"]).indices(size)
     return _emit_slice(imp, node, a["self"], a["dim"], range(first, last, step), imp.emit)
 
 
-@handles("select", reads="self dim index")
+@handles("select", reads="self dim index", truths=True)
 def _select(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     index = a["index"] % imp.shape(a["self"])[a["dim"]]
     part = _emit_slice(imp, node, a["self"], a["dim"], range(index, index + 1))
@@ -120,7 +120,7 @@ def in_parts(imp: Importer, node: fx.Node, source: str, places: Places) -> str:
     return imp.inner(node, ir.Reshape, source, shape=(1, places.parts, places.size, places.width))
 
 
-@handles("split", "split_with_sizes", "chunk", reads="self split_size split_sizes chunks dim")
+@handles("split", "split_with_sizes", "chunk", reads="self split_size split_sizes chunks dim", truths=True)
 def _split(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str | torch.Tensor]:
     parts: list[str | torch.Tensor] = []
     first = 0
@@ -132,7 +132,7 @@ def _split(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str | torch.
     return parts
 
 
-@handles("unbind", reads="self dim")
+@handles("unbind", reads="self dim", truths=True)
 def _unbind(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
     parts = (_emit_slice(imp, node, a["self"], a["dim"], range(i, i + 1)) for i in range(len(node.meta["val"])))
     return [imp.inner(node, ir.Reshape, part, shape=tuple(node.meta["val"][0].shape)) for part in parts]
@@ -222,7 +222,7 @@ def _runs(indices: Sequence[int]) -> Iterator[range]:
         first = last
 
 
-@handles("flip", reads="self dims")
+@handles("flip", reads="self dims", truths=True)
 def _flip(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     value = a["self"]
     for dim in a["dims"]:
@@ -230,7 +230,7 @@ def _flip(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Reshape, value)
 
 
-@handles("roll", reads="self shifts dims")
+@handles("roll", reads="self shifts dims", truths=True)
 def _roll(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     if not a["dims"]:
         raise imp.refuse(node, "it rolls through all dimensions; name one with dims")
@@ -241,7 +241,7 @@ def _roll(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Reshape, value)
 
 
-@handles("index_select", reads="self dim index")
+@handles("index_select", reads="self dim index", truths=True)
 def _index_select(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     indices = _positions(imp, node, a["index"], imp.shape(a["self"])[a["dim"]])
     return imp.emit(node, ir.Reshape, taken(imp, node, a["self"], a["dim"], indices))
@@ -258,7 +258,7 @@ def _constant(imp: Importer, node: fx.Node, index: str | torch.Tensor) -> torch.
     return index
 
 
-@handles("index", "_unsafe_index", reads="self indices")
+@handles("index", "_unsafe_index", reads="self indices", truths=True)
 def _index(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """x[:, i[:, None], j]: neighbouring dimensions, each by indices of its own; or any elements that are evenly spaced,
     as the windows of torch.nn.Unfold."""
@@ -286,14 +286,14 @@ def _diagonal(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _emit_elements(imp, node, a["self"], elements, "its diagonal is not evenly spaced")
 
 
-@handles("gather", reads="self dim index")
+@handles("gather", reads="self dim index", truths=True)
 def _gather(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     numbers = torch.arange(math.prod(imp.shape(a["self"]))).reshape(imp.shape(a["self"]))
     elements = numbers.gather(a["dim"], _constant(imp, node, a["index"])).numpy()
     return _emit_elements(imp, node, a["self"], elements, "its indices are no slices")
 
 
-@handles("repeat_interleave", reads="self repeats dim output_size")
+@handles("repeat_interleave", reads="self repeats dim output_size", truths=True)
 def _repeat_interleave(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     if a["dim"] is None or not isinstance(a["repeats"], int):
         raise imp.refuse(node, "it repeats through all dimensions, or by a tensor; give a number and dim")
@@ -301,7 +301,7 @@ def _repeat_interleave(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Reshape, taken(imp, node, a["self"], a["dim"], indices))
 
 
-@handles("expand", "repeat", "tile", reads="self size repeats dims")
+@handles("expand", "repeat", "tile", reads="self size repeats dims", truths=True)
 def _repeat(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """Copies along any dimensions; none where the readers repeat it by themselves."""
     value, out = str(a["self"]), tuple(node.meta["val"].shape)

@@ -25,7 +25,7 @@ from firmware_gen.frontend.aten.selection import Places, in_parts, joined, place
 from firmware_gen.operations.interpolation import fits
 
 
-@handles("cat", "concat", reads="tensors dim")
+@handles("cat", "concat", reads="tensors dim", truths=True)
 def _cat(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     tensors = [t for t in a["tensors"] if isinstance(t, str) or t.numel()]
     sources = _operands(imp, node, tensors)
@@ -39,7 +39,7 @@ def _operands(imp: Importer, node: fx.Node, tensors: Sequence[str | torch.Tensor
     return [t if isinstance(t, str) else imp.constant(node, imp.weight(node, t, "constant")) for t in tensors]
 
 
-@handles("stack", reads="tensors dim")
+@handles("stack", reads="tensors dim", truths=True)
 def _stack(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     out = tuple(node.meta["val"].shape)
     dim = a["dim"] % len(out)
@@ -191,6 +191,7 @@ def _interpolate(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     "unsqueeze",
     "view_copy",
     reads="self size shape start_dim end_dim dim sizes",
+    truths=True,
 )
 def _reshape(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Reshape, a["self"])
@@ -214,7 +215,7 @@ def _pixel_unshuffle(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.PixelUnshuffle, a["self"], factor=int(a["downscale_factor"]))
 
 
-@handles("permute", "transpose", "t", reads="self dims dim0 dim1")
+@handles("permute", "transpose", "t", reads="self dims dim0 dim1", truths=True)
 def _permute(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     source, rank = a["self"], len(imp.shape(a["self"]))
     dims = list(range(rank))
@@ -330,6 +331,7 @@ def _added(imp: Importer, node: fx.Node, old: str | torch.Tensor, values: str, p
     "_to_copy",
     "type_as",
     reads="self input p train dtype layout other",
+    truths=True,
 )
 def _identity(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     source = a["self"] if "self" in a else a["input"]

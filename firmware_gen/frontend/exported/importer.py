@@ -22,7 +22,7 @@ from torch.export.graph_signature import OutputKind
 
 from firmware_gen import ir
 from firmware_gen.frontend.aten import HANDLERS, HARMLESS, OF_SHAPE, READS, is_function
-from firmware_gen.frontend.aten.registry import TRUTH, arguments_of, schema
+from firmware_gen.frontend.aten.registry import OF_TRUTHS, arguments_of, schema
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, QUANTISERS, scale_of
 from firmware_gen.frontend.exported.prepare import (
@@ -389,7 +389,7 @@ class Importer:
         if isinstance(node.meta["val"], tuple | list):  # operators that also return statistics or indices
             shape_of = _FirstOutput(node)
         dtype = shape_of.meta["val"].dtype
-        if dtype != torch.float32 and not (dtype == torch.bool and _aten_name(node) in TRUTH):
+        if dtype != torch.float32 and not (dtype == torch.bool and _aten_name(node) in OF_TRUTHS):
             raise self.refuse(node, f"it computes {str(dtype).removeprefix('torch.')}; float32 is supported")
         return self._emit(node, cls, sources, node.name, self._fixed_shape(shape_of), fields)
 

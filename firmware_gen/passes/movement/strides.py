@@ -21,6 +21,7 @@ from firmware_gen.ir import (
     Reshape,
     Scale,
     Slice,
+    Taking,
     evenly_spaced,
 )
 from firmware_gen.operations.tensors import read_in_order
@@ -36,7 +37,7 @@ def move_elements(graph: Graph) -> Graph:
     channels-last layout would reorder, and the slices whose elements lie side by side in PyTorch's order, or that only
     products of computed matrices read, which take them from where they lie."""
     needed = read_in_order(graph)
-    moving = [node for node in graph.nodes if isinstance(node, Permute | Reshape | Slice)]
+    moving = [node for node in graph.nodes if isinstance(node, Taking)]
     ordered = {node: in_pytorch_order(graph, node.inputs[0]) for node in moving}
     for node in moving:
         if isinstance(node, Permute) and not ordered[node] and (swapped := swap_columns(graph, node)):
@@ -47,7 +48,7 @@ def move_elements(graph: Graph) -> Graph:
     return graph
 
 
-def _moves(graph: Graph, node: Permute | Reshape | Slice, ordered: bool, needed: set[str]) -> bool:
+def _moves(graph: Graph, node: Taking, ordered: bool, needed: set[str]) -> bool:
     """Whether `node` must, or should, be an AsStrided. ordered: its input is in PyTorch's order whatever reads it.
     needed: the values that a reader needs in that order."""
     match node:
@@ -58,6 +59,7 @@ def _moves(graph: Graph, node: Permute | Reshape | Slice, ordered: bool, needed:
             return not ordered and node.inputs[0] not in needed and reorders(graph, node)
         case Slice():
             return ordered and (_is_view(graph, node) or _only_products_read(graph, node.output))
+    return False
 
 
 def _is_view(graph: Graph, node: Slice) -> bool:
@@ -91,7 +93,7 @@ def merge_strides(graph: Graph) -> Graph:
             continue
         if isinstance(node, Reshape) and graph.read_once_by(above.output) is not node:
             continue
-        places = above.elements(graph.out_shape(above)).reshape(-1)[_elements(graph, node)]
+        places = _elements(graph, above).reshape(-1)[_elements(graph, node)]
         if merged := fitted(node, places):
             return drop_dead(substitute(graph, {node: replace(merged, inputs=above.inputs)}))
     return graph
@@ -105,7 +107,7 @@ def _from_part(graph: Graph, node: AsStrided) -> AsStrided | None:
     if not isinstance(concat, Concat):
         return None
     axis, shapes = concat.axis_of(graph.out_shape(concat)), [graph.shape(value) for value in concat.inputs]
-    places = node.elements(graph.out_shape(node))
+    places = _elements(graph, node)
     owners = np.concatenate([np.full(shape, i) for i, shape in enumerate(shapes)], axis).reshape(-1)[places]
     if (owners != owners.flat[0]).any():
         return None
@@ -134,7 +136,7 @@ def _with_operand(graph: Graph, node: MatMul) -> Graph | None:
             case Reshape():
                 fields = {"a": own} if place == 0 else {"b": own}
             case AsStrided():
-                elements = above.elements(graph.out_shape(above)).reshape(-1)[own.elements(shape)]
+                elements = _elements(graph, above).reshape(-1)[own.elements(shape)]
                 if spaced := evenly_spaced(elements):
                     offset, (outer, inner, row, column) = spaced
                     size = math.prod(graph.in_shape(above))
@@ -153,7 +155,7 @@ def _with_output(graph: Graph, node: MatMul) -> Graph | None:
         return absorb(graph, node, reader, scale=node.scale * factor)
     if not isinstance(reader, AsStrided):
         return None
-    elements = reader.elements(graph.out_shape(reader)).reshape(-1)
+    elements = _elements(graph, reader).reshape(-1)
     if len(np.unique(elements)) != node.out.size or elements.size != node.out.size:
         return None
     spaced = evenly_spaced(np.argsort(elements)[node.out.elements(node.shapes[2])])
@@ -169,7 +171,7 @@ def _factor(node: Scale) -> float | None:
     return float(node.scale[0]) if alone else None
 
 
-def as_strided(graph: Graph, node: Permute | Reshape | Slice) -> AsStrided:
+def as_strided(graph: Graph, node: Taking) -> AsStrided:
     """The same of a tensor that lies in PyTorch's order."""
     found = fitted(node, _elements(graph, node))
     assert found, f"{node.name}: {node.op} is evenly spaced"
@@ -186,16 +188,6 @@ def fitted(node: Node, places: np.ndarray) -> AsStrided | None:
     return AsStrided(name=node.name, inputs=node.inputs, output=node.output, strides=strides, offset=offset)
 
 
-def _elements(graph: Graph, node: Node) -> np.ndarray:
+def _elements(graph: Graph, node: Taking) -> np.ndarray:
     """Which element of the input every one of the output's is, in the output's shape."""
-    shape, out = graph.in_shape(node), graph.out_shape(node)
-    match node:
-        case AsStrided():
-            return node.elements(out)
-        case Permute():
-            return np.arange(math.prod(shape)).reshape(shape).transpose(node.dims)
-        case Slice():
-            parts = zip(node.start, node.step, out[1:], strict=True)
-            kept = tuple(slice(first, first + step * size, step) for first, step, size in parts)
-            return np.arange(math.prod(shape)).reshape(shape)[:, *kept]
-    return np.arange(math.prod(shape)).reshape(out)
+    return node.elements(graph.in_shape(node), graph.out_shape(node))
