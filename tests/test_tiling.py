@@ -9,8 +9,7 @@ from torch import nn
 
 from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor import reference
-from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
-from firmware_gen.targets.descriptor.timing.demand import vectors
+from firmware_gen.targets.descriptor.timing.demand import array_or_bus, vectors
 from firmware_gen.targets.descriptor.timing.spans import strip_span, window_words
 from hls.config import Config
 from hls.descriptor.interface.table import Descriptor
@@ -47,9 +46,9 @@ def test_windows_hold_what_the_vectors_read(seed):
 
 
 def test_the_bound_is_the_array_or_the_bus():
-    assert lower_bound(1000, 10, 10, 10, 2) == 1000
-    assert lower_bound(10, 100, 50, 41, 2) == (100 + 50 + 11 + 1) // 2
-    assert lower_bound(10, 100, 50, 40, 4) == 40
+    assert array_or_bus(1000, 10, 10, 10, 2) == 1000
+    assert array_or_bus(10, 100, 50, 41, 2) == (100 + 50 + 11 + 1) // 2
+    assert array_or_bus(10, 100, 50, 40, 4) == 40
 
 
 class Bottleneck(nn.Module):

@@ -80,7 +80,7 @@ def test_a_layer_is_not_cut_once_more_for_a_cycle(monkeypatch):
     """What a descriptor costs by itself is in the estimate, and the cycle model agrees."""
     config = Config(4, 8, ports=2, activation_words=256, accumulator_entries=16)
     coarse = convolution(32, 8, 6, 42, config)
-    monkeypatch.setattr(pieces, "DESCRIPTOR_CYCLES", 0)
+    monkeypatch.setattr(pieces, "DESCRIPTOR_COST", 0)
     fine = convolution(32, 8, 6, 42, config)
     assert len(coarse.jobs) < len(fine.jobs) and cycles(coarse) < cycles(fine)
 

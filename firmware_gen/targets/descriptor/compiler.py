@@ -24,10 +24,10 @@ from firmware_gen.targets.descriptor.lowering.job import DESCRIPTOR_BYTES, Job
 from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace, flat_jobs
 from firmware_gen.targets.descriptor.lowering.layout import tiles_of
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
-from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
 from firmware_gen.targets.descriptor.scratchpad import residency
 from firmware_gen.targets.descriptor.scratchpad.homes import Home
 from firmware_gen.targets.descriptor.scratchpad.rotation import frames_of, rotated
+from firmware_gen.targets.descriptor.timing.demand import array_or_bus
 from hls.config import Config
 from hls.descriptor.interface.table import WORDS
 from hls.errors import HeepgenError
@@ -306,5 +306,5 @@ def _layer(
         inputs = sum(t.size for t in sources) - residual
         loaded = min(inputs, sum(j.descriptor.load_words for j in own)) + residual
         streamed = sum(j.vectors for j in own)
-        bound = lower_bound(streamed, loaded, target.size, weight, config.ports)
+        bound = array_or_bus(streamed, loaded, target.size, weight, config.ports)
     return Layer(node, node.op, sources[0].shape, target.shape, graph.macs(node), sources, target, descriptors, bound)

@@ -122,8 +122,8 @@ def _outside(sizes: Mapping[str, int], lost: Mapping[str, float], arena: int, co
 
 
 def _contiguous_losses(jobs: Sequence[Job], config: Config) -> dict[str, float]:
-    """Cycles that constants, by name, cost in contiguous banks, where the words of a beat wait for each other: those
-    that a layer's vectors, or its stores, do not hide."""
+    """What constants, by name, lose in contiguous banks, where the words of a beat wait for each other: the beats more
+    that a layer's vectors, or its stores, do not hide. Ranks them, and predicts nothing."""
     losses: dict[str, float] = {DESCRIPTORS: (config.ports - 1) * len(jobs) * WORDS / config.ports}
     for job in jobs:
         f = job.descriptor

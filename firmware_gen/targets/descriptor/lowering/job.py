@@ -18,11 +18,10 @@ Symbolic: TypeAlias = Descriptor[Ref | int]
 
 @dataclass(frozen=True)
 class Job:
-    """A descriptor of a layer; estimated cycles come from the cost model."""
+    """A descriptor of a layer."""
 
     layer: str
     descriptor: Symbolic = field(repr=False)
-    cycles: int = 0
 
     @property
     def vectors(self) -> int:

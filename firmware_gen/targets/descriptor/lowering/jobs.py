@@ -56,18 +56,15 @@ def windowed_jobs(
         return [
             job for half in _without_residual(operation) for job in windowed_jobs(layer, half, image, constants, config)
         ]
-    return [
-        Job(layer, with_constants(op, piece, descriptor, layer, constants, config), cycles)
-        for piece, descriptor, cycles in cut
-    ]
+    return [Job(layer, with_constants(op, piece, descriptor, layer, constants, config)) for piece, descriptor in cut]
 
 
 def split_jobs(layer: str, operation: Operation, splits: int, constants: Constants, config: Config) -> list[Job]:
     """Descriptors of an operation as so many K splits, one strip each. Raises HeepgenError where one is too large."""
     op = operation.op
     return [
-        Job(layer, with_constants(op, piece, descriptor, layer, constants, config), cycles)
-        for piece, descriptor, cycles in split_cut(layer, op, splits, operation.source, operation.target, config)
+        Job(layer, with_constants(op, piece, descriptor, layer, constants, config))
+        for piece, descriptor in split_cut(layer, op, splits, operation.source, operation.target, config)
     ]
 
 
@@ -77,8 +74,8 @@ def taps_job(layer: str, operation: Operation, rows: Range, constants: Constants
     found = taps_cut(operation.op, rows, operation.source, operation.target, config)
     if found is None:
         return None
-    piece, descriptor, cycles = found
-    return Job(layer, with_constants(operation.op, piece, descriptor, layer, constants, config), cycles)
+    piece, descriptor = found
+    return Job(layer, with_constants(operation.op, piece, descriptor, layer, constants, config))
 
 
 def _without_residual(operation: Operation) -> list[Operation]:

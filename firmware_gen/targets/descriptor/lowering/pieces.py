@@ -360,8 +360,8 @@ def _shape(descriptor: Symbolic) -> Symbolic:
 _strips = lru_cache(maxsize=1 << 14)(choose_strips)
 
 
-Cut: TypeAlias = list[tuple[Piece, Symbolic, int]]
-"""Pieces in order, with their descriptors and estimated cycles."""
+Cut: TypeAlias = list[tuple[Piece, Symbolic]]
+"""Pieces in order, with their descriptors."""
 
 
 def _plan(
@@ -374,7 +374,8 @@ def _plan(
     cbg: int | None,
     single: bool = False,
 ) -> tuple[int, Cut] | None:
-    """Estimated cycles, and the pieces with their strips, `single`: one each; None when a piece does not fit."""
+    """The cost by which cuts are compared, and the pieces with their strips, `single`: one each; None when a piece does
+    not fit."""
     if op.residual != "none" and not all(piece.first for piece in cut):
         return None  # ACC_INIT excludes RESIDUAL
     if op.tap and any(piece.channels != (0, op.channels) for piece in cut):
@@ -389,13 +390,13 @@ def _plan(
         if strips is None:
             return None
         descriptor = in_strips(descriptor.but(cbg=strips.cbg), strips.first_px, strips.strip_px, config)
-        planned.append((piece, descriptor, strips.cycles))
-        total += strips.cycles + DESCRIPTOR_CYCLES
+        planned.append((piece, descriptor))
+        total += strips.cost + DESCRIPTOR_COST
     return total, planned
 
 
-DESCRIPTOR_CYCLES = 40
-"""Estimated cost of one more descriptor: fetch, first loads, last stores."""
+DESCRIPTOR_COST = 40
+"""Of one more descriptor: fetch, first loads, last stores."""
 
 
 def best_split(
@@ -443,9 +444,7 @@ def split_cut(layer: str, op: Windowed, splits: int, source: View, target: View,
     return plan[1]
 
 
-def taps_cut(
-    op: Windowed, rows: Range, source: View, target: View, config: Config
-) -> tuple[Piece, Symbolic, int] | None:
+def taps_cut(op: Windowed, rows: Range, source: View, target: View, config: Config) -> tuple[Piece, Symbolic] | None:
     """Some rows of the window of a diagonal operator of one output row, as a piece of a chain that begins with row 0
     and ends with the last; None where it does not fit the buffers."""
     first, last = rows[0] == 0, rows[1] == op.kernel[0]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strip lengths and channel-block groups of a descriptor, from a small cost model; the lower bound of a layer.
+"""Strip lengths and channel-block groups of a descriptor, from a small cost model.
 
 A strip is a run of output pixels. It may not need more input words at once than the activation buffer holds, nor
 more accumulators than a bank has. Weights and parameters are counted once per strip (the hardware reads those that
-fit its buffers only once), so long strips save bus words; short ones start draining earlier. Cycles here are
-estimates that only rank candidates; `timing.cycles` is the model that predicts. FIRST_PX and STRIP_PX are chosen
+fit its buffers only once), so long strips save bus words; short ones start draining earlier. A cost, in cycles of the
+busiest resource, ranks candidates before there are addresses, and predicts nothing. FIRST_PX and STRIP_PX are chosen
 anew by `strips` when the whole network is known.
 """
 
@@ -27,12 +27,12 @@ from hls.descriptor.interface.timing import vector_to_drain
 
 @dataclass(frozen=True)
 class Strips:
-    """FIRST_PX, STRIP_PX, CBG of a descriptor, with its estimated cycles and bus words."""
+    """FIRST_PX, STRIP_PX, CBG of a descriptor, with what they are compared by: cost, then bus words."""
 
     first_px: int
     strip_px: int
     cbg: int
-    cycles: int
+    cost: int
     bus_words: int
 
 
@@ -61,9 +61,9 @@ def choose_strips(f: Symbolic, config: Config, cbg: int | None = None, single: b
                 span = strip_span(f, first, strip, windows)
                 if span > room:
                     continue
-                cycles, words = _cost(f, whole, first, strip, cbg, span, windows, config)
-                if best is None or (cycles, words) < (best.cycles, best.bus_words):
-                    best = Strips(first, strip, cbg, cycles, words)
+                cost, words = _cost(f, whole, first, strip, cbg, span, windows, config)
+                if best is None or (cost, words) < (best.cost, best.bus_words):
+                    best = Strips(first, strip, cbg, cost, words)
     return best
 
 
@@ -99,7 +99,7 @@ def _cost(
     windows: tuple[np.ndarray, np.ndarray],
     config: Config,
 ) -> tuple[int, int]:
-    """Estimated cycles and bus words of a descriptor cut into these strips."""
+    """Cost and bus words of a descriptor cut into these strips."""
     ports = config.ports
     lengths = strip_sizes(f.out_px, first, strip)
     fetch = math.ceil(whole.tile_beats)
@@ -138,8 +138,3 @@ def _cost(
     if not f.band:  # whose words come ahead, and whose weights mostly stay
         busy = max(busy, bus, whole.load + again)
     return busy + exposed // ports + tail + lead + 2 * len(lengths), bus * ports
-
-
-def lower_bound(vector_count: int, inputs: int, outputs: int, weight_bytes: int, ports: int) -> int:
-    """max(vectors, bus words / ports); bus words = inputs + outputs (+ residual) + weights / 4."""
-    return max(vector_count, -(-(inputs + outputs + -(-weight_bytes // 4)) // ports))

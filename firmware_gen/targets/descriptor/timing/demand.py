@@ -82,3 +82,9 @@ def demand(f: Descriptor[object], config: Config, padded: bool = False) -> Deman
         math.ceil(count * size / (4 * config.ports)),
         0 if f.uniform else f.groups * f.ncb * timing.param_beats(f, config),
     )
+
+
+def array_or_bus(vector_count: int, inputs: int, outputs: int, weight_bytes: int, ports: int) -> int:
+    """What array and bus allow a layer of INT8 weights, all of whose words cross the bus once: max(vectors, bus words /
+    ports); bus words = inputs + outputs (+ residual) + weights / 4. No bound where tensors stay in the scratchpad."""
+    return max(vector_count, -(-(inputs + outputs + -(-weight_bytes // 4)) // ports))
