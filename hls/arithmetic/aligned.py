@@ -326,7 +326,18 @@ def aligned_edge(
     lanes_in, no_lane = list(zip(some_s, x)), (False, intbv(0)[32:])
     wait_control = delay_line(clk, control, control_s, width=2, cycles=stages)
     lanes = [
-        align_lane(clk, some_s[r], x[r], largest, diag_s, moved[r], lane[r], lost[r], coarse[r]) for r in range(rows)
+        align_lane(
+            clk=clk,
+            some=some_s[r],
+            x=x[r],
+            exponent_max=largest,
+            diag=diag_s,
+            some_out=moved[r],
+            aligned=lane[r],
+            lost=lost[r],
+            coarse=coarse[r],
+        )
+        for r in range(rows)
     ]
     columns = [column_meta(clk, own_s, *(lanes_in[c] if c < rows else no_lane), max_s, column[c]) for c in range(cols)]
     counts = (count_ones(all_lost, lost_count, bits=rows), count_ones(all_coarse, coarse_count, bits=rows))

@@ -346,30 +346,26 @@ def systolic_array(
 
     for r in range(rows):
         for c in range(cols):
-            if c == 0:
-                left = valid_row[r], skewed(lane_bits * (r + 1), lane_bits * r), swap_row[r], load(r), diag(r)
-            else:
-                left = valid[r][c - 1], a[r][c - 1], swap[r][c - 1], load_right[r][c - 1], diag_right[r][c - 1]
-            if aligned:
-                left = left[0], some[r][c - 1] if c else some_row(r), *left[1:]
-            some_right = [some[r][c]] if aligned else []
-            weight = late_weights[r // load_rows][r % load_rows](8 * c + 8, 8 * c)
-            diag_weight = diag_weights(8 * r + 8, 8 * r) if r == c else None
+            of_zeros = {"some": some[r][c - 1] if c else some_row(r), "some_out": some[r][c]} if aligned else {}
             parts.append(
                 pe(
-                    clk,
-                    *left,
-                    weight,
-                    diag_weight,
-                    psum[r - 1][c] if r else top[c],
-                    valid[r][c],
-                    *some_right,
-                    a[r][c],
-                    swap[r][c],
-                    load_right[r][c],
-                    diag_right[r][c],
-                    psum[r][c],
+                    clk=clk,
+                    valid=valid[r][c - 1] if c else valid_row[r],
+                    a=a[r][c - 1] if c else skewed(lane_bits * (r + 1), lane_bits * r),
+                    swap=swap[r][c - 1] if c else swap_row[r],
+                    load=load_right[r][c - 1] if c else load(r),
+                    load_diag=diag_right[r][c - 1] if c else diag(r),
+                    weight=late_weights[r // load_rows][r % load_rows](8 * c + 8, 8 * c),
+                    diag_weight=diag_weights(8 * r + 8, 8 * r) if r == c else None,
+                    psum=psum[r - 1][c] if r else top[c],
+                    valid_out=valid[r][c],
+                    a_out=a[r][c],
+                    swap_out=swap[r][c],
+                    load_out=load_right[r][c],
+                    load_diag_out=diag_right[r][c],
+                    psum_out=psum[r][c],
                     diagonal=r == c,
+                    **of_zeros,
                 )
             )
 

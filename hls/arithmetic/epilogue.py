@@ -151,16 +151,51 @@ def epilogue_lane(
         leaving, moving, busy, function = (Signal(bool(0)) for _ in range(4))
         parts += [
             _near(clk, busy, function_en, function),
-            _occupy(clk, rst, function, leaving, moving, inside, out_valid, en, busy),
+            _occupy(
+                clk=clk,
+                rst=rst,
+                function_en=function,
+                leaving=leaving,
+                moving=moving,
+                inside=inside,
+                out_valid=out_valid,
+                en=en,
+                busy=busy,
+            ),
             _apply(clk, en, function, slot, table, v.activated, v.settled),
             _hold(clk, adding_res, function, v.addend_late, v.addend_settled),
         ]
     else:
         parts += [join([v.activated], v.settled), join([v.addend_late], v.addend_settled)]
     if config.multiply:
-        parts.append(_sum_or_product(clk, en, busy, res_en, act_before_res, multiply, negative, slope_en, slope, v, y))
+        parts.append(
+            _sum_or_product(
+                clk=clk,
+                en=en,
+                busy=busy,
+                res_en=res_en,
+                act_before_res=act_before_res,
+                multiply=multiply,
+                negative=negative,
+                slope_en=slope_en,
+                slope=slope,
+                v=v,
+                y=y,
+            )
+        )
     else:
-        parts.append(_sum(clk, busy, res_en, act_before_res, slope_en, slope, v, y))
+        parts.append(
+            _sum(
+                clk=clk,
+                busy=busy,
+                res_en=res_en,
+                act_before_res=act_before_res,
+                slope_en=slope_en,
+                slope=slope,
+                v=v,
+                y=y,
+            )
+        )
 
     @always(clk.posedge)
     def follow():

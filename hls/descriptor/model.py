@@ -189,16 +189,40 @@ def _run(
     for g in range(f.groups):
         for first in range(0, f.out_px, step):
             px = slice(first, first + step)
-            stored = _output_index(words, "STORE", f.store, f, bases, config, g, oy[px], ox[px], channel)
+            stored = _output_index(
+                words=words,
+                prefix="STORE",
+                output=f.store,
+                f=f,
+                bases=bases,
+                config=config,
+                g=g,
+                oy=oy[px],
+                ox=ox[px],
+                channel=channel,
+            )
             aux = acc = None
             if f.residual or f.acc_init:
-                read = _output_index(words, "AUX", f.aux, f, bases, config, g, oy[px], ox[px], channel)
+                read = _output_index(
+                    words=words,
+                    prefix="AUX",
+                    output=f.aux,
+                    f=f,
+                    bases=bases,
+                    config=config,
+                    g=g,
+                    oy=oy[px],
+                    ox=ox[px],
+                    channel=channel,
+                )
                 aux = words[:, read].reshape(-1, len(channel))
                 if f.acc_init:
                     acc = np.zeros((len(aux), f.ncb * block), np.uint32)
                     acc[:, : len(channel)] = aux
             for k in range(f.kh * f.kx * f.kb):
-                x = _partial_sums(buffer, f, config, weights, g, k, oy[px], ox[px], meter)
+                x = _partial_sums(
+                    buffer=buffer, f=f, config=config, weights=weights, g=g, k=k, oy=oy[px], ox=ox[px], meter=meter
+                )
                 acc = x if acc is None else accumulate_model(acc, x, first=False, max_mode=bool(f.max))
                 vectors += len(oy[px]) * f.ncb
             assert acc is not None, "a count of 0 is refused above"
@@ -238,7 +262,15 @@ def _partial_sums(
     max_mode = bool(f.max)
     if not f.diagonal and not f.band:
         lanes = _lanes(
-            buffer, f, config, oy, ox, ky, kx, g * f.group_in_step + kb * config.rows, f.run - kb * config.rows
+            buffer=buffer,
+            f=f,
+            config=config,
+            oy=oy,
+            ox=ox,
+            ky=ky,
+            kx=kx,
+            offset=g * f.group_in_step + kb * config.rows,
+            run=f.run - kb * config.rows,
         )
         tiles = np.concatenate(list(weights[g, :, k]), axis=1)
         if meter:
@@ -247,7 +279,7 @@ def _partial_sums(
     width, blocks = channels(f, config), []
     for cb in range(f.ncb):
         offset, run = (cb, f.run) if f.band else (cb * width, f.run - cb * width)
-        lanes = _lanes(buffer, f, config, oy, ox, ky, kx, offset, run)
+        lanes = _lanes(buffer=buffer, f=f, config=config, oy=oy, ox=ox, ky=ky, kx=kx, offset=offset, run=run)
         blocks.append((lanes, weights[0, cb, k]))
     if meter and f.band:
         meter.meet([(lanes, tile[:, :width]) for lanes, tile in blocks])

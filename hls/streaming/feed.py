@@ -54,6 +54,16 @@ def lane_aligner(clk, write, lane, field, start, fp32, some, aligned, meta):
         true_exponent(field, exponent),
         larger(exponent, largest, greater),
         maximum,
-        align_lane(clk, here, fp32, shared, False, some, aligned, lost, coarse),
+        align_lane(
+            clk=clk,
+            some=here,
+            x=fp32,
+            exponent_max=shared,
+            diag=False,
+            some_out=some,
+            aligned=aligned,
+            lost=lost,
+            coarse=coarse,
+        ),
         tell,
     )

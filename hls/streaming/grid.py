@@ -62,27 +62,25 @@ def weight_grid(clk, valid, some, lane, swap, load, psums, *, config):
         parts += [_chosen(load, here[r][g], r, g) for g in range(groups)]
         for c in range(cols):
             group, byte = divmod(c, WORD_WEIGHTS)
-            moves = [some_right[r][c - 1] if c else some_row[r]] if aligned else []
-            moves_right = [some_right[r][c]] if aligned else []
+            of_zeros = {"some": some_right[r][c - 1] if c else some_row[r], "some_out": some_right[r][c]}
             parts.append(
                 pe(
-                    clk,
-                    valid_right[r][c - 1] if c else valid_row[r],
-                    *moves,
-                    a[r][c - 1] if c else lane,
-                    swap_right[r][c - 1] if c else swap_row[r],
-                    here[r][group],
-                    off,
-                    load.data(8 * byte + 8, 8 * byte),
-                    None,
-                    psum[r - 1][c] if r else top,
-                    valid_right[r][c],
-                    *moves_right,
-                    a[r][c],
-                    swap_right[r][c],
-                    load_right[r][c],
-                    off_right[r][c],
-                    psum[r][c],
+                    clk=clk,
+                    valid=valid_right[r][c - 1] if c else valid_row[r],
+                    a=a[r][c - 1] if c else lane,
+                    swap=swap_right[r][c - 1] if c else swap_row[r],
+                    load=here[r][group],
+                    load_diag=off,
+                    weight=load.data(8 * byte + 8, 8 * byte),
+                    diag_weight=None,
+                    psum=psum[r - 1][c] if r else top,
+                    valid_out=valid_right[r][c],
+                    a_out=a[r][c],
+                    swap_out=swap_right[r][c],
+                    load_out=load_right[r][c],
+                    load_diag_out=off_right[r][c],
+                    psum_out=psum[r][c],
+                    **(of_zeros if aligned else {}),
                 )
             )
 

@@ -41,7 +41,19 @@ def streaming(clk, rst_n, s, idle, *, config):
 
     written_lane, read_column = s.addr(2 + row_bits, 2), s.addr(2 + column_bits, 2)
     parts = [
-        stream_slave(clk, rst, s, idle, write_lane, reading, vector, load, read_slot, data, config=config),
+        stream_slave(
+            clk=clk,
+            rst=rst,
+            s=s,
+            idle=idle,
+            write_lane=write_lane,
+            reading=reading,
+            vector=vector,
+            load=load,
+            read_slot=read_slot,
+            data=data,
+            config=config,
+        ),
         lane_feed(clk, write_lane, written_lane, s.wdata, reading, vector.last, fp32),
     ]
     if aligned:
@@ -52,7 +64,17 @@ def streaming(clk, rst_n, s, idle, *, config):
         late = Signal(intbv(0)[column_bits + 1 :])
         occupied = Signal(intbv(0)[NORMALISE_LATENCY:])
         parts += [
-            lane_aligner(clk, write_lane, written_lane, s.wdata(31, 23), vector.start, fp32, some, lane, meta),
+            lane_aligner(
+                clk=clk,
+                write=write_lane,
+                lane=written_lane,
+                field=s.wdata(31, 23),
+                start=vector.start,
+                fp32=fp32,
+                some=some,
+                aligned=lane,
+                meta=meta,
+            ),
             delay_line(clk, meta, late_meta, width=META_BITS, cycles=column_time(config) + 1 - LANE_LATENCY),
             _signed(collected, signed),
             occupancy(clk, active, occupied),

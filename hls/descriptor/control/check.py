@@ -3,9 +3,9 @@
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
+from hls.descriptor.control.check_targets import target
 from hls.descriptor.control.comparisons import (
     above,
-    differs,
     equals,
     is_not,
     more,
@@ -27,7 +27,6 @@ from hls.lib.unit import unit
 from hls.lib.wiring import join, resize
 
 _A, _B = LINEAR + 1, 17  # operands: both signed, so that Y0 may be negative
-_WEIGHTS = LINEAR + 2
 
 
 def schedule(ports: int, beats: int) -> list[int]:
@@ -173,7 +172,17 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
         choose(rights, following, b_following),
         _operands(chaining, a_word, b_word, chained, a, b)
         if slots[0] > rules.available(PRODUCTS[0], config.ports)
-        else _operands_at_once(number, lefts[PRODUCTS[0].left], rights[0], chaining, a_word, b_word, chained, a, b),
+        else _operands_at_once(
+            number=number,
+            first_left=lefts[PRODUCTS[0].left],
+            first_right=rights[0],
+            chaining=chaining,
+            left=a_word,
+            right=b_word,
+            chained=chained,
+            a=a,
+            b=b,
+        ),
         check_product(clk=clk, en=multiplying, a=a, b=b, product=product),
         [_rule(clk, job, rule, out, config) for rule, out in zip(kept, simple, strict=True)],
         join(simple, broken),
@@ -243,7 +252,7 @@ def _judge(clk, job, step, here, product, bad, config):
     if step.chained:
         parts.append(above(product, LINEAR + 2 * (step.right is None), len(product), over))
     if step.target:
-        parts += [_target(clk, job, step, product, broken, config), _unless(job, step, broken, flag, config)]
+        parts += [target(clk, job, step, product, broken, config), _unless(job, step, broken, flag, config)]
     if step.target == "PARAM_WORDS":
         here_then, over_then = Signal(bool(0)), Signal(bool(0))
 
@@ -275,17 +284,6 @@ def _is_here(number, index, fresh, here):
 
 
 @block
-def _target(clk, job, step, product, broken, config):
-    if step.target == "entries":
-        return _more_than(product, job.halves, config, broken)
-    if step.target == "WEIGHT_WORDS":
-        return _uncovered(product, job, broken, config)
-    if step.target == "PARAM_WORDS":
-        return _params_differ(clk, product, job, broken, config)
-    return differs(product, getattr(job, step.target.lower()), broken)
-
-
-@block
 def _unless(job, step, broken, flag, config):
     """``flag``: broken, and the step's exemption does not hold."""
     if isinstance(step.unless, str):
@@ -294,138 +292,6 @@ def _unless(job, step, broken, flag, config):
         return same(broken, flag)
     counts = Signal(bool(0))
     return _rule(None, job, step.unless, counts, config), both(broken, counts, flag)
-
-
-@block
-def _more_than(product, halves, config, out):
-    """Whether the product of two numbers up to the entries of a bank is more than that, or half of it."""
-    whole, half = (rules.bank_entries(config, halved) for halved in (False, True))
-    width = (whole * whole).bit_length()
-
-    @always_comb
-    def compare():
-        out.next = product[width:] > whole or (halves and product[width:] > half)
-
-    return compare
-
-
-@block
-def _uncovered(product, job, out, config):
-    """Whether WEIGHT_WORDS do not hold the weights that are the product, filled up to whole beats."""
-    extra = 1 + config.int4_weights
-    room, rest = (Signal(modbv(0)[_WEIGHTS + extra :]) for _ in range(2))
-    ragged, uncovered = (Signal(bool(0)) for _ in range(2))
-    words, ports = job.weight_words, config.ports
-    bound = 4 * ports
-
-    @always_comb
-    def subtract():
-        rest.next = room - concat(intbv(0)[extra:], product[_WEIGHTS:])
-
-    @always_comb
-    def of_bytes():
-        room.next = concat(False, words, intbv(0)[2:])
-        uncovered.next = rest >= bound
-
-    @always_comb
-    def of_either():
-        room.next = concat(intbv(0)[2:], words, intbv(0)[2:])
-        uncovered.next = rest >= bound
-        if job.int4:
-            room.next = concat(False, words, intbv(0)[3:])
-            uncovered.next = rest >= 2 * bound
-
-    @always_comb
-    def judge():
-        out.next = uncovered or ragged
-
-    found = subtract, judge, of_either if config.int4_weights else of_bytes
-    return found if ports == 1 else (*found, _ragged(words, ragged, ports))
-
-
-@block
-def _ragged(words, ragged, ports):
-    """Whether ``words`` are not a multiple of ``ports``."""
-    if ports == 3:
-        bytes_mod_3 = tuple(i % 3 for i in range(256))
-        sum_mod_3 = tuple(int(sum(i >> 2 * k & 3 for k in range(3)) % 3 != 0) for i in range(64))
-        rests = [Signal(intbv(0)[2:]) for _ in range(3)]
-        all_rests = Signal(intbv(0)[6:])
-
-        @always_comb
-        def look():
-            ragged.next = sum_mod_3[all_rests]
-
-        return (
-            [_look_up(words, 8 * k, bytes_mod_3, rest) for k, rest in enumerate(rests)],
-            join(rests, all_rests),
-            look,
-        )
-    low = ports // 2
-
-    @always_comb
-    def compare():
-        ragged.next = words[low:] != 0
-
-    return compare
-
-
-@block
-def _look_up(words, low, table, out):
-    """``table`` at eight bits of ``words``."""
-    index = Signal(intbv(0)[8:])
-
-    @always_comb
-    def cut():
-        index.next = words[low + 8 : low]
-
-    @always_comb
-    def look():
-        out.next = table[index]
-
-    return cut, look
-
-
-@block
-def _params_differ(clk, product, job, out, config):
-    """Whether PARAM_WORDS are not those of the blocks that are the product, a cycle later."""
-    dense, diag, one = (rules.block_params(config, *kind) for kind in ((False,), (True,), (False, True)))
-    packed_dense, packed_diag = (rules.block_params(config, diagonal, packed=True) for diagonal in (False, True))
-    words, diagonal, banded, pairs = job.param_words, job.diagonal, job.banded, job.packed_scales
-    width = LINEAR + max(dense, diag).bit_length()
-    blocks, needed = Signal(modbv(0)[width:]), Signal(modbv(0)[width:])
-    extra = width - LINEAR
-
-    @always_comb
-    def widen():
-        blocks.next = concat(intbv(0)[extra:], product[LINEAR:])
-
-    @always(clk.posedge)
-    def multiply():
-        needed.next = blocks * dense
-        if banded:
-            needed.next = blocks * one
-        elif diagonal:
-            needed.next = blocks * diag
-
-    @always(clk.posedge)
-    def multiply_or_pack():
-        if banded:
-            needed.next = blocks * one
-        elif diagonal:
-            needed.next = blocks * diag
-            if pairs:
-                needed.next = blocks * packed_diag
-        else:
-            needed.next = blocks * dense
-            if pairs:
-                needed.next = blocks * packed_dense
-
-    @always_comb
-    def compare():
-        out.next = needed != concat(intbv(0)[extra:], words)
-
-    return widen, multiply_or_pack if config.packed_scales else multiply, compare
 
 
 @block

@@ -302,6 +302,8 @@ def control(
         readings.layers.next = layers
         state.failed.next = error != 0
 
+    counted = {name.lower(): getattr(readings, name.lower()) for name in ("CYCLE", "CYCLE_HIGH", *COUNTERS)}
+    counted["busy_cycles"] = counted.pop("busy")
     return (
         complete,
         follow_drain,
@@ -319,22 +321,32 @@ def control(
         join(list(taken.values()), all_taken),
         [
             moves_of(
-                clk,
-                engine_rst,
-                ready,
-                sound,
-                discard,
-                free[name],
-                fetched,
-                getattr(stages, name),
-                asks[name],
-                takes[name],
-                taken[name],
+                clk=clk,
+                rst=engine_rst,
+                ready=ready,
+                sound=sound,
+                discard=discard,
+                free=free[name],
+                fetched=fetched,
+                stage=getattr(stages, name),
+                asks=asks[name],
+                take=takes[name],
+                taken=taken[name],
             )
             for name in kept
         ],
         [unread(getattr(fetched, name)) for name in CHECKED.split() if name not in " ".join(kept.values()).split()],
-        register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readings, config=config),
+        register_slave(
+            clk=clk,
+            rst=rst,
+            slave=slave,
+            windows=windows,
+            watchdog=watchdog,
+            enabled=enabled,
+            commands=commands,
+            readings=readings,
+            config=config,
+        ),
         descriptor_fetch(
             clk=clk,
             rst=fetch_rst,
@@ -352,25 +364,16 @@ def control(
             address=address,
             config=config,
         ),
-        counters(
-            clk,
-            rst,
-            commands.clear,
-            busy,
-            events,
-            readings.cycle,
-            readings.cycle_high,
-            *(getattr(readings, name.lower()) for name in COUNTERS),
-        ),
+        counters(clk=clk, rst=rst, clear=commands.clear, busy=busy, events=events, **counted),
         profile_writer(
-            clk,
-            engine_rst,
-            record_start,
-            drain_job.profile_addr,
-            drain_job.profile_addr_region,
-            record,
-            profile_req,
-            record_end,
+            clk=clk,
+            rst=engine_rst,
+            start=record_start,
+            profile_addr=drain_job.profile_addr,
+            region=drain_job.profile_addr_region,
+            record=record,
+            req=profile_req,
+            last_accepted=record_end,
             config=config,
         ),
     )

@@ -132,7 +132,17 @@ def descriptor_fetch(
         walk,
         _absolute(address, bases, absolute),
         descriptor_check(clk, go, tick, got, job, wrong, beats=beats, config=config),
-        _capture(clk, rsp_valid, got, rsp_data, bases, job, bad_lane, bad_addr, config),
+        _capture(
+            clk=clk,
+            rsp_valid=rsp_valid,
+            got=got,
+            rsp_data=rsp_data,
+            bases=bases,
+            job=job,
+            bad_lane=bad_lane,
+            bad_addr=bad_addr,
+            config=config,
+        ),
     )
 
 

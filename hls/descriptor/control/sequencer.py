@@ -102,8 +102,30 @@ def sequencer(
 
     return (
         parts,
-        loops(clk, rst, start, job, advance, running, saved, window, marks, config),
-        _addresses(clk, start, job, advance, saved, window, marks, place, released, config),
+        loops(
+            clk=clk,
+            rst=rst,
+            start=start,
+            job=job,
+            advance=advance,
+            running=running,
+            saved=saved,
+            window=window,
+            marks=marks,
+            config=config,
+        ),
+        _addresses(
+            clk=clk,
+            start=start,
+            job=job,
+            advance=advance,
+            saved=saved,
+            window=window,
+            marks=marks,
+            place=place,
+            released=released,
+            config=config,
+        ),
         _follow(clk, rst, advance, marks, placed),
         _follow(clk, rst, advance, placed, issuing),
         _gate(
@@ -265,7 +287,18 @@ def _addresses(clk, start, job, advance, saved, window, marks, place, released, 
     )
     needs = _end(word, wide_high, end)
     if config.banded:
-        needs = _banded(job, window, row_start, word, low, high, wide_high, lo, hi, end)
+        needs = _banded(
+            job=job,
+            window=window,
+            row_start=row_start,
+            word=word,
+            low=low,
+            high=high,
+            lanes=wide_high,
+            lo=lo,
+            hi=hi,
+            end=end,
+        )
     return unread, measure, limits, space, clip, widen, keep, leave, free, register, needs
 
 

@@ -146,11 +146,30 @@ def register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readin
             source = readable.get(name)
             parts.append(_same(getattr(readings, name.lower()) if source is None else source, word))
     parts += [
-        _stored(clk, rst, write, index, slave.be, slave.wdata, signal, REGISTER[name].index)
+        _stored(
+            clk=clk,
+            rst=rst,
+            write=write,
+            index=index,
+            be=slave.be,
+            wdata=slave.wdata,
+            register=signal,
+            number=REGISTER[name].index,
+        )
         for name, signal in stored.items()
     ]
     parts += [
-        _flag(clk, rst, write, index, wdata, mask, flag, REGISTER["IRQ_ENABLE"].index, bit)
+        _flag(
+            clk=clk,
+            rst=rst,
+            write=write,
+            index=index,
+            wdata=wdata,
+            mask=mask,
+            flag=flag,
+            number=REGISTER["IRQ_ENABLE"].index,
+            bit=bit,
+        )
         for flag, bit in ((enabled.done, done_bit), (enabled.error, error_bit))
     ]
     parts += [_hit(index, hit, REGISTER[name].index) for name, hit in hits.items()]

@@ -213,8 +213,30 @@ def drain(
             for i in range(ports)
         ],
         join(results, result),
-        fifo(clk, rst, issue, place_ready, place_in, place_valid, taken, place, width=36, depth=places),
-        fifo(clk, rst, result_valids[0], data_ready, result, data_valid, taken, req.data, width=width, depth=places),
+        fifo(
+            clk=clk,
+            rst=rst,
+            in_valid=issue,
+            in_ready=place_ready,
+            in_data=place_in,
+            out_valid=place_valid,
+            out_ready=taken,
+            out_data=place,
+            width=36,
+            depth=places,
+        ),
+        fifo(
+            clk=clk,
+            rst=rst,
+            in_valid=result_valids[0],
+            in_ready=data_ready,
+            in_data=result,
+            out_valid=data_valid,
+            out_ready=taken,
+            out_data=req.data,
+            width=width,
+            depth=places,
+        ),
     )
 
 

@@ -101,7 +101,9 @@ def table_reader(
         request,
         load,
         count,
-        _pair(clk, rst, loading, rsp_valid, rsp_data, due, table, words),
+        _pair(
+            clk=clk, rst=rst, loading=loading, rsp_valid=rsp_valid, rsp_data=rsp_data, due=due, table=table, words=words
+        ),
         ignore(rsp_data, 64, len(rsp_data)),
     )
 

@@ -321,25 +321,25 @@ class Descriptor(Generic[Address]):
     @property
     def store(self) -> "Output[Address]":
         return Output(
-            self.store_addr,
-            self.store_ring,
-            self.store_c_stride,
-            self.store_x_stride,
-            self.store_y_stride,
-            self.store_cb_step,
-            self.store_g_step,
+            addr=self.store_addr,
+            ring=self.store_ring,
+            c_stride=self.store_c_stride,
+            x_stride=self.store_x_stride,
+            y_stride=self.store_y_stride,
+            cb_step=self.store_cb_step,
+            g_step=self.store_g_step,
         )
 
     @property
     def aux(self) -> "Output[Address]":
         return Output(
-            self.aux_addr,
-            self.aux_ring,
-            self.aux_c_stride,
-            self.aux_x_stride,
-            self.aux_y_stride,
-            self.aux_cb_step,
-            self.aux_g_step,
+            addr=self.aux_addr,
+            ring=self.aux_ring,
+            c_stride=self.aux_c_stride,
+            x_stride=self.aux_x_stride,
+            y_stride=self.aux_y_stride,
+            cb_step=self.aux_cb_step,
+            g_step=self.aux_g_step,
         )
 
 

@@ -129,7 +129,16 @@ def weight_buffer(config: Config) -> WeightBuffer:
     row = 4 * config.ports * row_beats
     depth = 1 << ((config.weight_bytes // row).bit_length() - 1)
     low_mark = min(depth // 2, -(-2 * config.rows * config.cols // row) + 4)
-    return WeightBuffer(dense, beat, last, row_beats, row, depth, low_mark, 2 * beat - 1)
+    return WeightBuffer(
+        load_beats=dense,
+        beat=beat,
+        last=last,
+        row_beats=row_beats,
+        row=row,
+        depth=depth,
+        low_mark=low_mark,
+        refill=2 * beat - 1,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -212,7 +212,17 @@ def buffer_bank(
         if rd_more is None
         else _lane_row(index, rd_addr, rd_wrapped, rd_more, rd_row, select),
         bank_row(index, wr_pos, wr_row, select),
-        bank_word(index, wr_valid, wr_pos, wr_count, wr_data, we, word, select, ports),
+        bank_word(
+            index=index,
+            wr_valid=wr_valid,
+            wr_pos=wr_pos,
+            wr_count=wr_count,
+            wr_data=wr_data,
+            we=we,
+            word=word,
+            select=select,
+            ports=ports,
+        ),
     )
 
 

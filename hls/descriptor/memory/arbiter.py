@@ -247,7 +247,18 @@ def arbiter(
         command,
         report,
         [
-            _word(clk, i, moves, picked.addr, picked.stride, addresses[i], count, base, limit, outside[i])
+            _word(
+                clk=clk,
+                index=i,
+                moves=moves,
+                start=picked.addr,
+                stride=picked.stride,
+                address=addresses[i],
+                count=count,
+                base=base,
+                limit=limit,
+                outside=outside[i],
+            )
             for i in range(ports)
         ],
         first_of(outside, addresses, first_outside),

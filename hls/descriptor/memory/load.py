@@ -67,7 +67,18 @@ def load_engine(
     at, x_at, y_at, x_next, y_next, beat = (Signal(modbv(0)[32:]) for _ in range(6))
     request, queued = (Signal(intbv(0)[35:]) for _ in range(2))
     due = Signal(modbv(0)[size.bit_length() :])  # beats in the request queue or on their way
-    queue = fifo(clk, rst, step, queue_ready, request, req.valid, req.ready, queued, width=35, depth=REQUESTS)
+    queue = fifo(
+        clk=clk,
+        rst=rst,
+        in_valid=step,
+        in_ready=queue_ready,
+        in_data=request,
+        out_valid=req.valid,
+        out_ready=req.ready,
+        out_data=queued,
+        width=35,
+        depth=REQUESTS,
+    )
 
     @always_comb
     def shape():

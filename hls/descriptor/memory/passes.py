@@ -269,8 +269,17 @@ def _rows(
     return (
         status,
         join(parts, q_data),
-        _place(clk, start, words, accept, asked, asked_end, ports, row),
-        _place(clk, answers_start, words, rsp_valid, stored, stored_end, ports, row),
+        _place(clk=clk, start=start, words=words, beat=accept, place=asked, end=asked_end, ports=ports, row=row),
+        _place(
+            clk=clk,
+            start=answers_start,
+            words=words,
+            beat=rsp_valid,
+            place=stored,
+            end=stored_end,
+            ports=ports,
+            row=row,
+        ),
         [
             _part(
                 clk=clk,

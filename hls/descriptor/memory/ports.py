@@ -115,7 +115,18 @@ def memory_ports(
         )
         for i in range(ports)
     ]
-    order = fifo(clk, drop, taken, tag_room, tag_in, tag_valid, complete, tag_out, width=6, depth=OUTSTANDING)
+    order = fifo(
+        clk=clk,
+        rst=drop,
+        in_valid=taken,
+        in_ready=tag_room,
+        in_data=tag_in,
+        out_valid=tag_valid,
+        out_ready=complete,
+        out_data=tag_out,
+        width=6,
+        depth=OUTSTANDING,
+    )
     buses = [
         split(cmd.addr, addr),
         split(cmd.wdata, wdata),
@@ -134,7 +145,20 @@ def memory_ports(
         join(moved, all_moved),
         join(late_port, all_late),
     ]
-    lanes = [_lane(i, taken, cmd.count, push[i], complete, count, have[i], missing[i], pop[i]) for i in range(ports)]
+    lanes = [
+        _lane(
+            index=i,
+            taken=taken,
+            cmd_count=cmd.count,
+            push=push[i],
+            complete=complete,
+            count=count,
+            have=have[i],
+            missing=missing[i],
+            pop=pop[i],
+        )
+        for i in range(ports)
+    ]
     bytes_enabled, every_port = (1 << 4 * ports) - 1, (1 << ports) - 1
 
     @always_comb
@@ -175,7 +199,17 @@ def memory_ports(
         head,
         respond,
         _count(granted, granted_now),
-        _watchdog(clk, clear, watchdog, all_waiting, running, all_moved, progress, timeout, stalled),
+        _watchdog(
+            clk=clk,
+            clear=clear,
+            limit=watchdog,
+            waiting=all_waiting,
+            running=running,
+            moved=all_moved,
+            progress=progress,
+            timeout=timeout,
+            stalled=stalled,
+        ),
         first_of(waiting, out_addr, timeout_addr),
     )
 
@@ -271,8 +305,30 @@ def memory_port(
     cmd, queued = (Signal(intbv(0)[65:]) for _ in range(2))
     queue_valid, advance, due, keep, keep_room, have_answer, late_due = (Signal(bool(0)) for _ in range(7))
     outstanding = Signal(intbv(0)[OUTSTANDING.bit_length() :])
-    queue = fifo(clk, drop, push, room, cmd, queue_valid, advance, queued, width=65, depth=QUEUED)
-    answers = fifo(clk, drop, keep, keep_room, rdata, have_answer, pop, answer, width=32, depth=OUTSTANDING)
+    queue = fifo(
+        clk=clk,
+        rst=drop,
+        in_valid=push,
+        in_ready=room,
+        in_data=cmd,
+        out_valid=queue_valid,
+        out_ready=advance,
+        out_data=queued,
+        width=65,
+        depth=QUEUED,
+    )
+    answers = fifo(
+        clk=clk,
+        rst=drop,
+        in_valid=keep,
+        in_ready=keep_room,
+        in_data=rdata,
+        out_valid=have_answer,
+        out_ready=pop,
+        out_data=answer,
+        width=32,
+        depth=OUTSTANDING,
+    )
 
     @always_comb
     def glue():

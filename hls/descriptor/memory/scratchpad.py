@@ -187,7 +187,18 @@ def scratchpad(
             )
             for b in range(banks)
         ],
-        _strides(on_chip_aux, load, aux, store, rd_word, wr_word, rd_more, wr_more) if rd_more[0] is not None else [],
+        _strides(
+            on_chip_aux=on_chip_aux,
+            load=load,
+            aux=aux,
+            store=store,
+            rd_word=rd_word,
+            wr_word=wr_word,
+            rd_more=rd_more,
+            wr_more=wr_more,
+        )
+        if rd_more[0] is not None
+        else [],
         join(outputs, flat),
         rotate(clk, read, rd_word, flat, rotated, banks, ports),
     )
@@ -311,7 +322,17 @@ def scratchpad_bank(
         _wrap(rows[0], wr_home, wr_mask, wrapped[0], select),
         bank_row(index, rd_word, rows[1], select, rd_more),
         _wrap(rows[1], rd_home, rd_mask, wrapped[1], select),
-        bank_word(index, we, wr_word, wr_count, wr_data, write, word, select, ports),
+        bank_word(
+            index=index,
+            wr_valid=we,
+            wr_pos=wr_word,
+            wr_count=wr_count,
+            wr_data=wr_data,
+            we=write,
+            word=word,
+            select=select,
+            ports=ports,
+        ),
     )
 
 

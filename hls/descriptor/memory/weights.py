@@ -334,8 +334,27 @@ def weight_loader(
     bytes_of_beat = [whole]
     if config.banded:
         bytes_of_beat = [
-            _stay(cut_job, presents, full, tile_take, last_beat, short, stays, leave),
-            _banded(clk, cut_start, cut_job.band, out, tile_end, beat, data, beat_data, config),
+            _stay(
+                job=cut_job,
+                presents=presents,
+                full=full,
+                tile_take=tile_take,
+                last_beat=last_beat,
+                short=short,
+                stays=stays,
+                leave=leave,
+            ),
+            _banded(
+                clk=clk,
+                start=cut_start,
+                band=cut_job.band,
+                out=out,
+                tile_end=tile_end,
+                beat=beat,
+                data=data,
+                beat_data=beat_data,
+                config=config,
+            ),
         ]
 
     return (
