@@ -78,7 +78,14 @@ def read_model(
     check = verify.check_program(source.graph, lowered, source, inputs)
     if (onnx := getattr(model, "onnx_source", None)) is not None:
         check = onnx.check(source, inputs)
-    return CheckedModel(source.program, source.interface, source.graph, lowered, check, inputs)
+    return CheckedModel(
+        program=source.program,
+        interface=source.interface,
+        imported=source.graph,
+        lowered=lowered,
+        check=check,
+        inputs=inputs,
+    )
 
 
 def _refuse_oversized(graph: ir.Graph) -> None:
@@ -165,16 +172,16 @@ class CodeGenerator:
             network = split_products(network)
         kept = {layer: np.asarray(bias, np.float32).tolist() for layer, bias in (biases or {}).items()}
         self._options = ImportOptions(
-            False,
-            not per_channel,
-            calibrate,
-            kept or None,
-            dict(state or {}) or None,
-            stream,
-            time,
-            input_layout,
-            output_layout,
-            sorted(int4) or None,
+            append_final_softmax=False,
+            per_tensor=not per_channel,
+            calibrate=calibrate,
+            biases=kept or None,
+            state=dict(state or {}) or None,
+            stream=stream,
+            time_axis=time,
+            input_layout=input_layout,
+            output_layout=output_layout,
+            int4=sorted(int4) or None,
         )
         self._network = network
         _ = self.graph  # what it refuses, it refuses now

@@ -243,9 +243,15 @@ def compile(
     if not isinstance(name, str | None):
         raise HeepgenError(f"name = {name!r}: must be a text.")
     kept = {name: str(output) for name, output in (state or {}).items()}
-    layouts = input_layout, output_layout
     options = ImportOptions(
-        append_final_softmax, per_tensor, calibrate, None, kept or None, stream, time_axis, *layouts
+        append_final_softmax=append_final_softmax,
+        per_tensor=per_tensor,
+        calibrate=calibrate,
+        state=kept or None,
+        stream=stream,
+        time_axis=time_axis,
+        input_layout=input_layout,
+        output_layout=output_layout,
     )
     if isinstance(model, str | Path):
         checked = _read_file(Path(model), example, name, input_shape, batch, kept, trust_pickle)

@@ -63,10 +63,10 @@ def read_recording(
     counts = np.fromfile(path.with_name(path.name + ".bins"), "<u4").reshape(-1, len(_COUNTS)).astype(np.int64)
     used = -(-cycles // bin_cycles)
     return Recording(
-        table[:, 0].astype(np.int64),
-        end,
-        values,
-        {name: counts[:used, i] for i, name in enumerate(_COUNTS)},
-        bin_cycles,
-        end >= cycles,
+        starts=table[:, 0].astype(np.int64),
+        end=end,
+        values=values,
+        cpu_counts={name: counts[:used, i] for i, name in enumerate(_COUNTS)},
+        bin_cycles=bin_cycles,
+        complete=end >= cycles,
     )

@@ -186,6 +186,24 @@ def _result(text: str) -> dict[str, Any]:
     return fields
 
 
+def _simulator(
+    accelerator_dir: Path | None, config: System, vcd: Vcd | None, signals: Sequence[str], progress: Progress
+) -> Path:
+    def building(step: str) -> None:
+        from firmware_gen.architectures.registry import architecture_of
+
+        what = architecture_of(config).described(config) if accelerator_dir else "the CPU alone"
+        progress(f"building the simulator of {what}, once per configuration: {step}")
+
+    return build_soc(
+        accelerator_dir,
+        trace=vcd is not None,
+        trace_cpu=vcd is not None and vcd.cpu,
+        signals=signals,
+        progress=building,
+    )
+
+
 def run_soc(
     elf: Path,
     accelerator_dir: Path | None,
@@ -221,26 +239,21 @@ def run_soc(
     image = bytearray(memory_image(elf, sum(memory_bytes(config))))
     for address, content in memory:
         image[address : address + len(content)] = content
-
-    def building(step: str) -> None:
-        from firmware_gen.architectures.registry import architecture_of
-
-        what = architecture_of(config).described(config) if accelerator_dir else "the CPU alone"
-        progress(f"building the simulator of {what}, once per configuration: {step}")
-
-    program = build_soc(
-        accelerator_dir,
-        trace=vcd is not None,
-        trace_cpu=vcd is not None and vcd.cpu,
-        signals=record or (),
-        progress=building,
-    )
+    program = _simulator(accelerator_dir, config, vcd, record or (), progress)
     progress("simulating")
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
         work = Path(folder)
         (work / "image").write_bytes(image)
         options = _options(
-            config, wait_states, stall_probability, answer_stalls, seed, max_cycles, vcd, faults, threads
+            config=config,
+            wait_states=wait_states,
+            stall_probability=stall_probability,
+            answer_stalls=answer_stalls,
+            seed=seed,
+            max_cycles=max_cycles,
+            vcd=vcd,
+            faults=faults,
+            threads=threads,
         )
         command = [program, *options, "--image", work / "image", "--result", work / "result"]
         for i, (address, length) in enumerate(dump):
@@ -254,19 +267,14 @@ def run_soc(
         if not (work / "result").exists():
             raise HeepgenError(f"the simulation of {elf} stopped without a result (exit status {status}).")
         fields = _result((work / "result").read_text())
-        recording = None
-        if record is not None:
-            probes = find_probes(accelerator_files(accelerator_dir), ROOT, record) if accelerator_dir else []
-            ports = len(fields["master"]) - CPU_PORTS
-            recording = read_recording(work / "recording", fields, ports, probes, int(fields["cycles"]))
+        recording = None if record is None else _recorded(work / "recording", fields, accelerator_dir, record)
         dumps = tuple((work / f"dump{i}").read_bytes() for i in range(len(dump)))
-    exit_code = int(fields["exit_code"])
     instruction_port, data_port, *accelerator_ports = fields["master"]
     return RunResult(
         uart=lines,
         ended=fields["ended"],
         cycles=int(fields["cycles"]),
-        exit_code=exit_code - 2**32 if exit_code >> 31 else exit_code,
+        exit_code=_signed(int(fields["exit_code"])),
         asleep_cycles=int(fields["asleep"]),
         message=fields["message"],
         dumps=dumps,
@@ -276,6 +284,15 @@ def run_soc(
         seconds=time.monotonic() - started,
         recording=recording,
     )
+
+
+def _signed(word: int) -> int:
+    return word - 2**32 if word >> 31 else word
+
+
+def _recorded(file: Path, fields: dict[str, Any], accelerator_dir: Path | None, record: Sequence[str]) -> Recording:
+    probes = find_probes(accelerator_files(accelerator_dir), ROOT, record) if accelerator_dir else []
+    return read_recording(file, fields, len(fields["master"]) - CPU_PORTS, probes, int(fields["cycles"]))
 
 
 def _stream(command: Sequence[str], uart: Callable[[str], None] | None) -> tuple[str, int]:

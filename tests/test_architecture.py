@@ -96,3 +96,14 @@ def test_every_source_names_its_licence():
     commented = [name for name in listed.split() if Path(name).suffix in COMMENTED or Path(name).name == "Makefile"]
     silent = [name for name in commented if LICENCE not in (house.ROOT / name).read_text()[:200]]
     assert len(commented) > 300 and not silent
+
+
+def test_functions_are_short_enough_to_read():
+    """But those of MyHDL, whose processes stand in the function that declares their signals."""
+    lengths = {
+        f"{module}:{node.lineno} {node.name}": node.end_lineno - node.lineno + 1
+        for module, path in house.modules(*(package for package in house.PACKAGES if package != "hls")).items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert len(lengths) > 3000 and not {name: n for name, n in lengths.items() if n > 80}

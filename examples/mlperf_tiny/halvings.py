@@ -80,14 +80,14 @@ def halve(checked: CheckedModel, data: Data, seed: int, max_loss: float = MAX_LO
 
     sizes = {node.name: node.weight.size for node in checked.lowered.nodes if isinstance(node, Weighted)}
     return Halving(
-        seed,
-        len(first),
-        len(second),
-        score(judged, exact, exact),
-        accuracy(quantise(checked.lowered)),
-        accuracy(quantise(checked.lowered, int4=layers)),
-        sum(sizes[name] for name in layers) / sum(sizes.values()),
-        layers,
+        seed=seed,
+        chosen=len(first),
+        judged=len(second),
+        fp32=score(judged, exact, exact),
+        int8=accuracy(quantise(checked.lowered)),
+        int4=accuracy(quantise(checked.lowered, int4=layers)),
+        share=sum(sizes[name] for name in layers) / sum(sizes.values()),
+        layers=layers,
     )
 
 

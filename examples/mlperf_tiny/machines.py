@@ -26,13 +26,27 @@ def load(input_shape: tuple[int, ...], folder: str | Path | None = None) -> Data
         train_x = _rows([audio.log_mel(_machine(rng, False)) for _ in range(16)])
         labels = torch.tensor([0, 1] * 10)
         test_x = _rows([audio.log_mel(_machine(rng, bool(label))) for label in labels])
-        return Data(train_x, torch.zeros(len(train_x), dtype=torch.int64), test_x, labels, "synthetic machine", CLIP)
+        return Data(
+            train_x=train_x,
+            train_y=torch.zeros(len(train_x), dtype=torch.int64),
+            test_x=test_x,
+            test_y=labels,
+            source="synthetic machine",
+            clip=CLIP,
+        )
     train, test = (sorted(Path(folder).joinpath(part).glob("*.wav")) for part in ("train", "test"))
     if not train or not test:
         raise HeepgenError(f"no ToyADMOS data: {folder} holds no .wav files in train and test")
     labels = torch.tensor([int(p.name.startswith("anomaly")) for p in test])
     train_x, test_x = (_rows([_clip(p) for p in part]) for part in (train, test))
-    return Data(train_x, torch.zeros(len(train_x), dtype=torch.int64), test_x, labels, "ToyADMOS", CLIP)
+    return Data(
+        train_x=train_x,
+        train_y=torch.zeros(len(train_x), dtype=torch.int64),
+        test_x=test_x,
+        test_y=labels,
+        source="ToyADMOS",
+        clip=CLIP,
+    )
 
 
 def _clip(path: Path) -> np.ndarray:

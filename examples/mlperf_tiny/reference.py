@@ -179,18 +179,18 @@ def check(
                 progress=lambda what, done, total: say(f"{name}: {what}"),
             )
     return Result(
-        name,
-        reference.task,
-        place.name,
-        run.geometry,
-        run.cycles,
-        run.bit_exact,
-        tflite.name if tflite else None,
-        error,
-        quality.samples if quality else 0,
-        quality.metric if quality else None,
-        quality.scores if quality else {},
-        reference.required,
+        network=name,
+        task=reference.task,
+        weights=place.name,
+        geometry=run.geometry,
+        cycles=run.cycles,
+        bit_exact=run.bit_exact,
+        tflite=tflite.name if tflite else None,
+        tflite_error=error,
+        inputs=quality.samples if quality else 0,
+        metric=quality.metric if quality else None,
+        scores=quality.scores if quality else {},
+        required=reference.required,
     )
 
 

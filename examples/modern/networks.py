@@ -95,7 +95,17 @@ def mobilenet_v3_small(width: float = 0.5, classes: int = 10) -> nn.Module:
     for kernel, expanded, outputs, gate, activation, stride in _SMALL:
         middle, out = whole(expanded * width), whole(outputs * width)
         squeezed = whole(middle / 4) if gate else 0
-        layers.append(InvertedResidual(inputs, middle, out, kernel, stride, squeezed, activation))
+        layers.append(
+            InvertedResidual(
+                inputs=inputs,
+                expanded=middle,
+                outputs=out,
+                kernel=kernel,
+                stride=stride,
+                squeezed=squeezed,
+                activation=activation,
+            )
+        )
         inputs = out
     last, hidden = 6 * inputs, whole(1024 * width)
     layers += [*same(inputs, last, 1), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]

@@ -86,23 +86,27 @@ def picture(memory: Mapping[str, Any], layers: Sequence[Mapping[str, Any]] = ())
         where = f'transform="translate({x(number) + 4:.1f} {BOTTOM + 8}) rotate(-90)"'
         parts.append(f'<path d="M{x(number):.1f} {BOTTOM}v4" stroke="black"/>')
         parts.append(_text(0, 0, _short(steps[number]), f'text-anchor="end" {where}'))
-    largest = sorted(buffers, key=lambda b: -b["size"])[:NAMED]
-    entries = [
-        (f'fill="{colours[b["name"]]}" fill-opacity="0.6"', f"{_short(b['name'])}: {b['size']:,}") for b in largest
-    ]
-    parts += [
-        _text(RIGHT + 20, TOP + 6, _counted("bytes in the arena", len(buffers))),
-        f'<path d="M{RIGHT + 20} {TOP + LINE + 2}h24" {peak}',
-        _text(RIGHT + 52, TOP + LINE + 6, f"{memory['peak_bytes']:,} alive at once,"),
-        _text(RIGHT + 52, TOP + 2 * LINE + 6, f"in {_short(memory['peak_step'])}"),
-        *_legend(TOP + 3 * LINE, entries),
-    ]
+    parts += _legend_of_arena(memory, colours, peak)
     held = sorted(((_bytes(layer), layer["name"]) for layer in layers if layer.get("scratchpad")), reverse=True)
     if held:
         title = TOP + (4 + NAMED) * LINE
         parts.append(_text(RIGHT + 20, title + 6, _counted("bytes in the scratchpad", len(held))))
         parts += _legend(title + LINE, [('fill="none"', f"{_short(name)}: {size:,}") for size, name in held[:NAMED]])
     return "\n".join([*parts, "</svg>\n"]).encode()
+
+
+def _legend_of_arena(memory: Mapping[str, Any], colours: Mapping[str, str], peak: str) -> Iterator[str]:
+    """The largest buffers; ``peak``: how the line of what is alive at once is drawn."""
+    buffers = memory["buffers"]
+    largest = sorted(buffers, key=lambda b: -b["size"])[:NAMED]
+    entries = [
+        (f'fill="{colours[b["name"]]}" fill-opacity="0.6"', f"{_short(b['name'])}: {b['size']:,}") for b in largest
+    ]
+    yield _text(RIGHT + 20, TOP + 6, _counted("bytes in the arena", len(buffers)))
+    yield f'<path d="M{RIGHT + 20} {TOP + LINE + 2}h24" {peak}'
+    yield _text(RIGHT + 52, TOP + LINE + 6, f"{memory['peak_bytes']:,} alive at once,")
+    yield _text(RIGHT + 52, TOP + 2 * LINE + 6, f"in {_short(memory['peak_step'])}")
+    yield from _legend(TOP + 3 * LINE, entries)
 
 
 def _text(x: float, y: float, text: str, how: str = "") -> str:

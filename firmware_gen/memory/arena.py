@@ -167,19 +167,19 @@ def memory_report(
     alive, step = planner.peak(activations, len(steps))
     sizes = [(p.name, p.size) for p in arena.constants]
     return planner.MemoryReport(
-        graph.name,
-        planner.memory_map(config)[1],
-        sum(p.size for p in arena.constants),
-        sum(p.size for p in arena.constants if "_weights" in p.name),
-        sum(b.size for b in activations),
-        arena.bytes,
-        program,
-        alive,
-        steps[min(max(step, 0), len(steps) - 1)] if steps else "",
-        max((_working_set(layer) for layer in layers), default=0),
-        planner.smallest_memory(sizes, arena.bytes, config, program),
-        steps,
-        tuple(
+        network=graph.name,
+        total_bytes=planner.memory_map(config)[1],
+        constant_bytes=sum(p.size for p in arena.constants),
+        weight_bytes=sum(p.size for p in arena.constants if "_weights" in p.name),
+        activation_bytes=sum(b.size for b in activations),
+        arena_bytes=arena.bytes,
+        program_bytes=program,
+        peak_bytes=alive,
+        peak_step=steps[min(max(step, 0), len(steps) - 1)] if steps else "",
+        working_set_bytes=max((_working_set(layer) for layer in layers), default=0),
+        banks_needed=planner.smallest_memory(sizes, arena.bytes, config, program),
+        steps=steps,
+        buffers=tuple(
             {
                 "name": b.name,
                 "address": arena.address + arena.offsets[b.name],
@@ -189,5 +189,5 @@ def memory_report(
             }
             for b in arena.buffers
         ),
-        tuple({"name": p.name, "address": p.address, "size": p.size} for p in arena.constants),
+        constants=tuple({"name": p.name, "address": p.address, "size": p.size} for p in arena.constants),
     )

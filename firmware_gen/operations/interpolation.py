@@ -67,7 +67,14 @@ def runs(inputs: int, outputs: int, align_corners: bool) -> Iterator[Run]:
             last = first + 1
             while last < len(own) and own[last] == own[first] + (last - first) * stride:
                 last += 1
-            yield Run(phase, step, (first, last), start, stride, (whole - part, part)[:taps])
+            yield Run(
+                phase=phase,
+                step=step,
+                outputs=(first, last),
+                start=start,
+                stride=stride,
+                weights=(whole - part, part)[:taps],
+            )
             first = last
 
 

@@ -182,7 +182,17 @@ def _map_operation(
     written, target_step = map_view(target, shape or ir.chw(target.shape[1:]))
     added, aux_step = operand_view(aux, target.shape, shape) if aux else (None, 0)
     images = target.size // math.prod(shape or target.shape[1:])
-    return Operation(op, read, written, added, None, images, source_step, target_step, aux_step)
+    return Operation(
+        op=op,
+        source=read,
+        target=written,
+        aux=added,
+        rectangle=None,
+        images=images,
+        source_step=source_step,
+        target_step=target_step,
+        aux_step=aux_step,
+    )
 
 
 def _row_operation(
@@ -391,15 +401,17 @@ def _phases(node: ir.Conv, axis: int, outputs: int) -> Iterator[_Phase]:
         meeting = (t for t in range(min(step // common, node.kernel[axis])) if (offset + t * dilation) % step == 0)
         first = next(meeting, None)
         if first is None:
-            yield _Phase(phase, step, count, None, 1, count)  # a window before all rows
+            yield _Phase(
+                phase=phase, step=step, outputs=count, taps=None, dilation=1, before=count
+            )  # a window before all rows
         else:
             yield _Phase(
-                phase,
-                step,
-                count,
-                slice(first, None, step // common),
-                dilation // common,
-                -(offset + first * dilation) // step,
+                phase=phase,
+                step=step,
+                outputs=count,
+                taps=slice(first, None, step // common),
+                dilation=dilation // common,
+                before=-(offset + first * dilation) // step,
             )
 
 

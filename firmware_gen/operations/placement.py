@@ -40,7 +40,14 @@ def explain(graph: ir.Graph, imported: ir.Graph | None, place_of: PlaceOf) -> li
     for node in graph.nodes:
         where, why = place_of(node, graph)
         result.append(
-            Placement(node.name, node.op, graph.out_shape(node), where, why + _returned(graph, node), graph.macs(node))
+            Placement(
+                name=node.name,
+                op=node.op,
+                shape=graph.out_shape(node),
+                where=where,
+                why=why + _returned(graph, node),
+                macs=graph.macs(node),
+            )
         )
         result += merged.pop(node.name, [])
     return result + [placement for rest in merged.values() for placement in rest]
@@ -55,7 +62,12 @@ def _merged(graph: ir.Graph, imported: ir.Graph) -> dict[str, list[Placement]]:
             host = _host(graph, imported, node)
             result.setdefault(host.name if host else "", []).append(
                 Placement(
-                    node.name, node.op, imported.out_shape(node), MERGED, _why_merged(node, host), imported.macs(node)
+                    name=node.name,
+                    op=node.op,
+                    shape=imported.out_shape(node),
+                    where=MERGED,
+                    why=_why_merged(node, host),
+                    macs=imported.macs(node),
                 )
             )
     return result

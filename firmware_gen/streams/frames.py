@@ -94,13 +94,13 @@ class _Stream:
             self._check_clean(value, 0)
         inputs = (x, *(state.value for state in self.states))
         return Graph(
-            self.graph.name,
-            inputs,
-            (*results, *self.left),
-            tuple(self.nodes),
-            self.values,
-            self.graph.constants,
-            tuple(self.states),
+            name=self.graph.name,
+            inputs=inputs,
+            outputs=(*results, *self.left),
+            nodes=tuple(self.nodes),
+            values=self.values,
+            constants=self.graph.constants,
+            state=tuple(self.states),
         )
 
     # --- layers

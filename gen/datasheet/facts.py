@@ -80,23 +80,25 @@ def facts_of(subject: Subject) -> Facts:
     peak = architecture_of(subject.config).most_macs(subject.config)
     size = f", {path.area.shown(path.area.of(path.start))} {path.area.title}" if path.area else ""
     return Facts(
-        subject.title,
-        subject.design,
-        _judged(subject),
-        _limits(subject),
-        tuple(_tiles(subject)),
-        _designs(subject),
-        f"{name_of(path.start)}: {_cycles(path.start)} cycles{size}",
-        tuple(_step(step, subject.axes) for step in path.steps),
-        tuple(_neighbour(move, subject.axes) for move in path.up),
-        tuple(_neighbour(move, subject.axes) for move in path.down),
-        {network.name: _shares(time_of(network), "cycles of layers that it binds", 0) for network in subject.networks},
-        _shares(list(subject.energy.items()), "uJ of an inference", 3) if subject.energy else None,
-        {network.name: _layers(network, peak) for network in subject.networks},
-        {network.name: _memory(network, subject.config) for network in subject.networks},
-        _interfaces(subject.config),
-        _sources(subject),
-        _options(subject),
+        title=subject.title,
+        design=subject.design,
+        judged=_judged(subject),
+        limits=_limits(subject),
+        tiles=tuple(_tiles(subject)),
+        designs=_designs(subject),
+        start=f"{name_of(path.start)}: {_cycles(path.start)} cycles{size}",
+        steps=tuple(_step(step, subject.axes) for step in path.steps),
+        up=tuple(_neighbour(move, subject.axes) for move in path.up),
+        down=tuple(_neighbour(move, subject.axes) for move in path.down),
+        time={
+            network.name: _shares(time_of(network), "cycles of layers that it binds", 0) for network in subject.networks
+        },
+        energy=_shares(list(subject.energy.items()), "uJ of an inference", 3) if subject.energy else None,
+        layers={network.name: _layers(network, peak) for network in subject.networks},
+        memory={network.name: _memory(network, subject.config) for network in subject.networks},
+        interfaces=_interfaces(subject.config),
+        sources=_sources(subject),
+        options=_options(subject),
     )
 
 
@@ -189,13 +191,13 @@ def _designs(subject: Subject) -> Grid:
 def _step(step: PathStep, axes: Sequence[Axis]) -> StepText:
     before, after = step.before.bottleneck, step.after.bottleneck
     return StepText(
-        step.change,
-        step.meaning,
-        f"most cycles are bound by {before}" + (f": {step.reason}" if step.reason else ""),
-        f"{_cycles(step.before)} to {_cycles(step.after)} cycles ({_share(step)})",
-        _effects(step, axes),
-        f"the bottleneck moves from {before} to {after}" if step.moved else f"the bottleneck stays {after}",
-        tuple(f"{_gain(move, axes)}: {move.verdict}" for move in step.tried),
+        change=step.change,
+        meaning=step.meaning,
+        reason=f"most cycles are bound by {before}" + (f": {step.reason}" if step.reason else ""),
+        cycles=f"{_cycles(step.before)} to {_cycles(step.after)} cycles ({_share(step)})",
+        effects=_effects(step, axes),
+        moved=f"the bottleneck moves from {before} to {after}" if step.moved else f"the bottleneck stays {after}",
+        tried=tuple(f"{_gain(move, axes)}: {move.verdict}" for move in step.tried),
     )
 
 

@@ -71,7 +71,15 @@ def front(subject: Subject, x: Axis, y: Axis, width: float = 760, height: float 
         "x": x.label,
         "y": y.label,
     }
-    return Picture(width, height, (), ticks, rows, (_line([(at_x(_on(x, p)), at_y(_on(y, p))) for p in way]),), more)
+    return Picture(
+        width=width,
+        height=height,
+        boxes=(),
+        ticks=ticks,
+        rows=rows,
+        lines=(_line([(at_x(_on(x, p)), at_y(_on(y, p))) for p in way]),),
+        more=more,
+    )
 
 
 def progress(path: Path, width: float = 760, height: float = 240) -> Picture | None:
@@ -95,7 +103,15 @@ def progress(path: Path, width: float = 760, height: float = 240) -> Picture | N
     ticks = tuple(Tick(mark["x"], str(n)) for n, mark in enumerate(marks) if n % every == 0)
     rows = tuple(Tick(at_y(v), f"{v:,.0f}") for v in round_values(max(low, 1) / 1.2, high * 1.2))
     line = _line([(mark["x"], mark["y"]) for mark in marks])
-    return Picture(width, height, (), ticks, rows, (line,), {"marks": marks, "left": left, "bottom": bottom})
+    return Picture(
+        width=width,
+        height=height,
+        boxes=(),
+        ticks=ticks,
+        rows=rows,
+        lines=(line,),
+        more={"marks": marks, "left": left, "bottom": bottom},
+    )
 
 
 def layer_rows(network: Network) -> list[pages.Row]:
@@ -105,10 +121,26 @@ def layer_rows(network: Network) -> list[pages.Row]:
         own = layer.cycles or LayerCycles(0)
         limit = layer.limit.cycles if layer.limit and not own.on_cpu else 0
         where = pages.CPU if own.on_cpu else pages.ARRAY if own.cycles else pages.MEMORY
-        counters = (own.vectors, own.bus_words, own.load_stall, own.store_stall, 0)
-        cycles = (None, own.cycles or None, limit or None)
         rows.append(
-            pages.Row(layer.name, layer.op, layer.shape, layer.macs, where, (), *cycles, *counters, None, None, None)
+            pages.Row(
+                name=layer.name,
+                op=layer.op,
+                shape=layer.shape,
+                macs=layer.macs,
+                where=where,
+                inputs=(),
+                cycles=None,
+                estimate=own.cycles or None,
+                bound=limit or None,
+                vectors=own.vectors,
+                bus_words=own.bus_words,
+                load_stall=own.load_stall,
+                store_stall=own.store_stall,
+                cpu_cycles=0,
+                sqnr_db=None,
+                max_abs_err=None,
+                scratchpad=None,
+            )
         )
     return rows
 

@@ -77,7 +77,7 @@ def path_to(end: Point, points: Iterable[Point], limits: Mapping[str, float] | N
     near = {
         name: tuple(_neighbour(move, limits) for move in found[:MOST]) for name, found in (("up", up), ("down", down))
     }
-    return Path(start, end, steps, near["up"], near["down"], area)
+    return Path(start=start, end=end, steps=steps, up=near["up"], down=near["down"], area=area)
 
 
 def exceeded(point: Point, limits: Mapping[str, float]) -> list[str]:
@@ -111,7 +111,14 @@ def _step(designs: Designs, number: int, moves: Sequence[Move], limits: Mapping[
         for other in others[:MOST]
     )
     reason = LIMITS.get(move.before.bottleneck, "")
-    return PathStep(move.before, move.after, move.changes, reason, _meaning(designs, move), tried)
+    return PathStep(
+        before=move.before,
+        after=move.after,
+        changes=move.changes,
+        reason=reason,
+        meaning=_meaning(designs, move),
+        tried=tried,
+    )
 
 
 def _meaning(designs: Designs, move: Move) -> str:

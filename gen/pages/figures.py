@@ -120,7 +120,9 @@ def layer_bars(rows: Sequence[Row], width: float = 760, left: float = 180) -> Pi
         words = [f"{name} {value:,}" for name, value in _cycles_of(row)]
         colour = "cpu" if row.where == CPU else "array"
         title = f"{row.name}: {', '.join(words)}"
-        boxes.append(Box(left, y + 4, max(1.0, scale * cycles), 14, row.name, title, colour))
+        boxes.append(
+            Box(x=left, y=y + 4, width=max(1.0, scale * cycles), height=14, label=row.name, title=title, colour=colour)
+        )
         for value, kind in ((row.bound, "bound"), (row.estimate if row.cycles is not None else None, "estimate")):
             if value:
                 marks.append({"x": left + scale * value, "y": y + 2, "kind": kind})
@@ -168,7 +170,7 @@ def roofline(subject: Subject, width: float = 720, height: float = 400) -> Pictu
     ticks = tuple(Tick(at_x(v), f"{v:g}") for v in round_values(low_x, high_x))
     rows = tuple(Tick(at_y(v), f"{v:g}") for v in round_values(low_y, high_y))
     more = {"points": shown, "left": left, "bottom": bottom, "peak": (at_x(knee), at_y(subject.peak))}
-    return Picture(width, height, (), ticks, rows, (roof,), more)
+    return Picture(width=width, height=height, boxes=(), ticks=ticks, rows=rows, lines=(roof,), more=more)
 
 
 def _apart(points: list[dict[str, Any]], gap: float = 12.0) -> None:
@@ -209,14 +211,14 @@ def lives(
     column, scale = (width - left - 8) / (len(steps) + 1), (bottom - 8) / top
     boxes = tuple(
         Box(
-            left + column * (b["born"] + 1),
-            bottom - scale * (b["address"] - start + b["size"]),
-            column * (min(b["dies"], len(steps) - 1) - b["born"] + 1),
-            max(1.5, scale * b["size"]),
-            b["name"],
-            f"{b['name']}: {b['size']:,} bytes at {b['address']:#x}, from {_step(b['born'], steps)} to "
+            x=left + column * (b["born"] + 1),
+            y=bottom - scale * (b["address"] - start + b["size"]),
+            width=column * (min(b["dies"], len(steps) - 1) - b["born"] + 1),
+            height=max(1.5, scale * b["size"]),
+            label=b["name"],
+            title=f"{b['name']}: {b['size']:,} bytes at {b['address']:#x}, from {_step(b['born'], steps)} to "
             f"{_step(b['dies'], steps)}",
-            f"c{number % COLOURS}",
+            colour=f"c{number % COLOURS}",
         )
         for number, b in enumerate(buffers)
     )
@@ -279,13 +281,13 @@ def engines(
             title = f"{track['name']}: {state}" + (f" ({layer})" if layer and layer != state else "")
             boxes.append(
                 Box(
-                    x,
-                    TRACK * number + 3.0,
-                    max(0.3, stop - x),
-                    TRACK - 6.0,
-                    name,
-                    f"{title}, cycles {first:,} to {last:,}",
-                    kind if kind != "work" else colour.get(layer, "work"),
+                    x=x,
+                    y=TRACK * number + 3.0,
+                    width=max(0.3, stop - x),
+                    height=TRACK - 6.0,
+                    label=name,
+                    title=f"{title}, cycles {first:,} to {last:,}",
+                    colour=kind if kind != "work" else colour.get(layer, "work"),
                 )
             )
     step = _round((end - begin) / 8)
@@ -305,7 +307,13 @@ def flame(timeline: Mapping[str, Any], network: str, width: float = 980) -> Pict
     def box(row: int, begin: int, cycles: int, name: str, where: str, colour: str) -> Box:
         share = f"{cycles:,} cycles, {100 * cycles / total:.1f} %"
         return Box(
-            scale * begin, FLAME * row, max(0.3, scale * cycles - 1), FLAME - 1.0, name, f"{where}: {share}", colour
+            x=scale * begin,
+            y=FLAME * row,
+            width=max(0.3, scale * cycles - 1),
+            height=FLAME - 1.0,
+            label=name,
+            title=f"{where}: {share}",
+            colour=colour,
         )
 
     boxes, at = [box(0, 0, total, network, network, "memory")], 0

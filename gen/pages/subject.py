@@ -89,28 +89,36 @@ def of_run(run: Mapping[str, Any]) -> Subject:
         known = not on_cpu and layer["bound_cycles"]
         rows.append(
             Row(
-                layer["name"],
-                layer["op"],
-                tuple(layer["shape"]),
-                layer["macs"],
-                CPU if on_cpu else ARRAY if layer["cycles"] else MEMORY,
-                tuple(plan.get("inputs", ())),
-                layer["cycles"],
-                None if software else plan.get("estimated_cycles") or None,
-                layer["bound_cycles"] if known else None,
-                layer["array_cycles"],
-                None if on_cpu else layer["bus_words"],
-                layer["load_stall_cycles"],
-                layer["store_stall_cycles"],
-                layer["cpu_cycles"],
-                _number(layer["sqnr_db"]),
-                _number(layer["max_abs_err"]),
-                None if software else plan.get("scratchpad"),
-                None if software else plan.get("busy"),
+                name=layer["name"],
+                op=layer["op"],
+                shape=tuple(layer["shape"]),
+                macs=layer["macs"],
+                where=CPU if on_cpu else ARRAY if layer["cycles"] else MEMORY,
+                inputs=tuple(plan.get("inputs", ())),
+                cycles=layer["cycles"],
+                estimate=None if software else plan.get("estimated_cycles") or None,
+                bound=layer["bound_cycles"] if known else None,
+                vectors=layer["array_cycles"],
+                bus_words=None if on_cpu else layer["bus_words"],
+                load_stall=layer["load_stall_cycles"],
+                store_stall=layer["store_stall_cycles"],
+                cpu_cycles=layer["cpu_cycles"],
+                sqnr_db=_number(layer["sqnr_db"]),
+                max_abs_err=_number(layer["max_abs_err"]),
+                scratchpad=None if software else plan.get("scratchpad"),
+                busy=None if software else plan.get("busy"),
             )
         )
     hardware = "CPU only" if software else run["geometry"]
-    return Subject(run["network"], hardware, run["peak"], run["total_cycles"], tuple(rows), design, run)
+    return Subject(
+        network=run["network"],
+        hardware=hardware,
+        peak=run["peak"],
+        total=run["total_cycles"],
+        rows=tuple(rows),
+        design=design,
+        run=run,
+    )
 
 
 def of_application(
@@ -124,29 +132,29 @@ def of_application(
         moves = layer["descriptors"] or layer["macs"] or layer["estimated_cycles"] != 0
         rows.append(
             Row(
-                layer["name"],
-                layer["op"],
-                tuple(layer["shape"]),
-                layer["macs"],
-                MEMORY if not moves else CPU if layer["on_cpu"] else ARRAY,
-                tuple(layer["inputs"]),
-                None,
-                estimate,
-                layer["bound_cycles"] or None if layer["descriptors"] else None,
-                layer["vectors"] or 0,
-                None,
-                0,
-                0,
-                0,
-                error.get("sqnr_db"),
-                error.get("max_abs_err"),
-                layer["scratchpad"],
-                layer["busy"],
+                name=layer["name"],
+                op=layer["op"],
+                shape=tuple(layer["shape"]),
+                macs=layer["macs"],
+                where=MEMORY if not moves else CPU if layer["on_cpu"] else ARRAY,
+                inputs=tuple(layer["inputs"]),
+                cycles=None,
+                estimate=estimate,
+                bound=layer["bound_cycles"] or None if layer["descriptors"] else None,
+                vectors=layer["vectors"] or 0,
+                bus_words=None,
+                load_stall=0,
+                store_stall=0,
+                cpu_cycles=0,
+                sqnr_db=error.get("sqnr_db"),
+                max_abs_err=error.get("max_abs_err"),
+                scratchpad=layer["scratchpad"],
+                busy=layer["busy"],
             )
         )
     known = [row.estimate for row in rows if row.estimate is not None]
     total = sum(known) + (design["around_cycles"] or 0) if known else None
-    return Subject(network, hardware, peak, total, tuple(rows), design)
+    return Subject(network=network, hardware=hardware, peak=peak, total=total, rows=tuple(rows), design=design)
 
 
 def _number(value: float | str | None) -> float | None:

@@ -97,7 +97,18 @@ def timeline(
         begun = _begun(recording, engine, len(owner))
         tracks += [_part_track(recording, engine, part, begun, owner, most) for part in engine.parts]
         state = states_of(recording, engine.states)
-        tracks.append(_track(engine.name, ACCELERATOR, recording, state, engine.states, begun, owner, most))
+        tracks.append(
+            _track(
+                name=engine.name,
+                group=ACCELERATOR,
+                recording=recording,
+                state=state,
+                states=engine.states,
+                begun=begun,
+                owner=owner,
+                most=most,
+            )
+        )
     tracks += [_port_track(recording, port, most) for port in range(ports)]
     tracks.append(_cpu_track(recording, spans, names, most))
     return Timeline(
@@ -147,7 +158,17 @@ def _track(
     changes = np.flatnonzero(np.diff(state, prepend=-2) | np.diff(begun, prepend=-2))
     first = changes[state[changes] >= 0]
     last = np.append(changes[1:], len(state))[state[changes] >= 0] - 1
-    return _coarse(name, group, starts[first], ends[last], state[first], begun[first], states, owner, most)
+    return _coarse(
+        name=name,
+        group=group,
+        starts=starts[first],
+        ends=ends[last],
+        state=state[first],
+        begun=begun[first],
+        states=states,
+        owner=owner,
+        most=most,
+    )
 
 
 def _coarse(
@@ -185,7 +206,7 @@ def _coarse(
                 cycles[s.name] = cycles.get(s.name, 0) + int(total[i])
         name_of = max(cycles, key=cycles.__getitem__)
         kind = next(s.kind for s in states if s.name == name_of)
-        slices.append(Slice(int(starts[a]), int(ends[b]), name_of, kind, layer, cycles))
+        slices.append(Slice(start=int(starts[a]), end=int(ends[b]), name=name_of, kind=kind, layer=layer, parts=cycles))
     return Track(name, group, tuple(slices), grid)
 
 
@@ -212,7 +233,17 @@ def _part_track(
     last = np.append(first[1:], len(index)) - 1
     states = (State(part.name[:-1], WORK, ()),)
     zeros = np.zeros(len(first), np.int64)
-    return _coarse(part.name, ACCELERATOR, starts[first], ends[last], zeros, begun[index][first], states, owner, most)
+    return _coarse(
+        name=part.name,
+        group=ACCELERATOR,
+        starts=starts[first],
+        ends=ends[last],
+        state=zeros,
+        begun=begun[index][first],
+        states=states,
+        owner=owner,
+        most=most,
+    )
 
 
 def _port_track(recording: Recording, port: int, most: int) -> Track:
@@ -220,7 +251,16 @@ def _port_track(recording: Recording, port: int, most: int) -> Track:
     conditions = ((granted, written), (granted,), (refused,))
     states = [State(name, kind, c) for (name, kind), c in zip(_PORT_STATES, conditions, strict=True)]
     nobody = np.full(len(recording.starts), -1, np.int64)
-    return _track(f"port {port}", BUS, recording, states_of(recording, states), states, nobody, {}, most)
+    return _track(
+        name=f"port {port}",
+        group=BUS,
+        recording=recording,
+        state=states_of(recording, states),
+        states=states,
+        begun=nobody,
+        owner={},
+        most=most,
+    )
 
 
 def _cpu_track(recording: Recording, spans: Sequence[Span], names: Sequence[str], most: int) -> Track:
@@ -236,4 +276,14 @@ def _cpu_track(recording: Recording, spans: Sequence[Span], names: Sequence[str]
     begun = np.full(len(starts), -1, np.int64)
     for span in own:
         begun[(starts >= span.start) & (starts < span.end)] = span.layer
-    return _coarse("CPU", CPU, starts, ends, state[first][at], begun, states, dict(enumerate(names)), most)
+    return _coarse(
+        name="CPU",
+        group=CPU,
+        starts=starts,
+        ends=ends,
+        state=state[first][at],
+        begun=begun,
+        states=states,
+        owner=dict(enumerate(names)),
+        most=most,
+    )

@@ -106,15 +106,15 @@ def _figures() -> _Figures:
     )
     longest = tuple(unit["ns"] for unit in units.values())
     return _Figures(
-        data["gate_um2"],
-        data["mhz"],
-        data["rams"],
-        tuple(units),
-        terms,
-        factors,
-        longest,
-        data["yosys"],
-        data["library"],
+        gate_um2=data["gate_um2"],
+        mhz=data["mhz"],
+        rams=data["rams"],
+        names=tuple(units),
+        terms=terms,
+        factors=factors,
+        ns=longest,
+        yosys=data["yosys"],
+        library=data["library"],
     )
 
 
@@ -155,29 +155,29 @@ def cost(config: System) -> Cost:
     parts = {name: _unit_cost(unit, figures.gate_um2) for name, unit in units.items()}
     slowest = min(mhz for block, mhz in figures.mhz.items() if _has(config, block))
     return Cost(
-        sum(part.lut for part in parts.values()),
-        sum(part.ff for part in parts.values()),
-        sum(part.dsp for part in parts.values()),
-        sum(part.bram for part in parts.values()),
-        sum(part.kge for part in parts.values()),
-        sum(part.mm2 for part in parts.values()),
-        sum(part.leakage_uw for part in parts.values()),
-        max(part.ns for part in parts.values()),
-        slowest,
-        parts,
+        lut=sum(part.lut for part in parts.values()),
+        ff=sum(part.ff for part in parts.values()),
+        dsp=sum(part.dsp for part in parts.values()),
+        bram=sum(part.bram for part in parts.values()),
+        kge=sum(part.kge for part in parts.values()),
+        mm2=sum(part.mm2 for part in parts.values()),
+        leakage_uw=sum(part.leakage_uw for part in parts.values()),
+        ns=max(part.ns for part in parts.values()),
+        mhz=slowest,
+        units=parts,
     )
 
 
 def _unit_cost(unit: Mapping[str, float], gate_um2: float) -> UnitCost:
     return UnitCost(
-        round(unit["lut"]),
-        round(unit["ff"]),
-        round(unit["dsp"]),
-        round(2 * unit["bram"]) / 2,
-        unit["um2"] / gate_um2 / 1000,
-        unit["um2"] * 1e-6 + unit["mm2"],
-        unit["leakage_uw"],
-        unit["ns"],
+        lut=round(unit["lut"]),
+        ff=round(unit["ff"]),
+        dsp=round(unit["dsp"]),
+        bram=round(2 * unit["bram"]) / 2,
+        kge=unit["um2"] / gate_um2 / 1000,
+        mm2=unit["um2"] * 1e-6 + unit["mm2"],
+        leakage_uw=unit["leakage_uw"],
+        ns=unit["ns"],
     )
 
 

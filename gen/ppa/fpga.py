@@ -119,14 +119,14 @@ def summarise(unit: str, found: Mapping[str, int], bits: int = 0) -> Area:
 
     memory = int(sum_of(_MEMORY_LUTS))
     return Area(
-        unit,
-        int(sum_of(_LUTS)) + memory,
-        memory,
-        int(sum_of(_FLIP_FLOPS)),
-        int(sum_of(_CARRIES)),
-        int(sum_of(_DSPS)),
-        sum_of(_BLOCK_RAMS),
-        bits,
+        unit=unit,
+        luts=int(sum_of(_LUTS)) + memory,
+        memory_luts=memory,
+        flip_flops=int(sum_of(_FLIP_FLOPS)),
+        carries=int(sum_of(_CARRIES)),
+        dsps=int(sum_of(_DSPS)),
+        block_rams=sum_of(_BLOCK_RAMS),
+        buffer_bits=bits,
     )
 
 

@@ -277,12 +277,12 @@ def _pin(group: Group, scale: _Scale) -> Pin:
         if table.name in ("rise_transition", "fall_transition")
     ]
     return Pin(
-        group.arguments[0],
-        group.text("direction") == "output",
-        group.number("capacitance") * scale.farad,
-        group.text("function") or group.text("state_function"),
-        tuple(_powers(group, scale)),
-        tuple(slews),
+        name=group.arguments[0],
+        is_output=group.text("direction") == "output",
+        capacitance=group.number("capacitance") * scale.farad,
+        function=group.text("function") or group.text("state_function"),
+        powers=tuple(_powers(group, scale)),
+        slews=tuple(slews),
     )
 
 

@@ -133,14 +133,14 @@ def macro(width: int, words: int, ports: int = 2) -> Sram:
             raise HeepgenError(f"an SRAM of {words} words of {width} bits has no figures: the table has none so large.")
         one = macro(wide, words, ports)
         return Sram(
-            width,
-            words,
-            ports,
-            parts * one.mm2,
-            parts * one.read_pj,
-            parts * one.write_pj,
-            parts * one.leakage_uw,
-            one.access_ns,
+            width=width,
+            words=words,
+            ports=ports,
+            mm2=parts * one.mm2,
+            read_pj=parts * one.read_pj,
+            write_pj=parts * one.write_pj,
+            leakage_uw=parts * one.leakage_uw,
+            access_ns=one.access_ns,
         )
     return min(whole, key=lambda entry: entry.mm2)
 
@@ -170,14 +170,14 @@ def measure(cacti: Path, width: int, words: int, ports: int) -> Sram:
     size = re.search(r"Cache height x width \(mm\): ([\d.e-]+) x ([\d.e-]+)", said)
     leakage = number("Total leakage power of a bank (mW)") + number("Total gate leakage power of a bank (mW)")
     return Sram(
-        width,
-        words,
-        ports,
-        float(f"{float(size[1]) * float(size[2]):.4g}") if size else 0.0,
-        float(f"{1000 * number('Total dynamic read energy per access (nJ)'):.4g}"),
-        float(f"{1000 * number('Total dynamic write energy per access (nJ)'):.4g}"),
-        float(f"{1000 * leakage:.4g}"),
-        float(f"{number('Access time (ns)'):.4g}"),
+        width=width,
+        words=words,
+        ports=ports,
+        mm2=float(f"{float(size[1]) * float(size[2]):.4g}") if size else 0.0,
+        read_pj=float(f"{1000 * number('Total dynamic read energy per access (nJ)'):.4g}"),
+        write_pj=float(f"{1000 * number('Total dynamic write energy per access (nJ)'):.4g}"),
+        leakage_uw=float(f"{1000 * leakage:.4g}"),
+        access_ns=float(f"{number('Access time (ns)'):.4g}"),
     )
 
 

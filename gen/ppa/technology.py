@@ -63,11 +63,11 @@ def _read(name: str, path: Path, origin: str) -> Technology:
             f"{path}: a Liberty file must have a flip-flop with its timing, and a NAND2 by that name for the unit GE."
         )
     return Technology(
-        name,
-        origin,
-        path,
-        {cell.name: cell.area for cell in cells},
-        {cell.name: cell.leaks for cell in cells},
-        min(gates),
-        min(registers, key=lambda cell: cell.area).register_ns,
+        name=name,
+        origin=origin,
+        liberty=path,
+        areas={cell.name: cell.area for cell in cells},
+        leakages={cell.name: cell.leaks for cell in cells},
+        gate_area=min(gates),
+        register_ns=min(registers, key=lambda cell: cell.area).register_ns,
     )

@@ -265,7 +265,16 @@ def _recurrent(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
         for direction in range(directions):
             name = (f"l{layer}." if a["num_layers"] > 1 else "") + ("reverse." if direction else "")
             number = layer * directions + direction
-            run = _run(imp, node, kind, x, states[number], own[number], name, direction == 1)
+            run = _run(
+                imp=imp,
+                node=node,
+                kind=kind,
+                x=x,
+                state=states[number],
+                w=own[number],
+                name=name,
+                backwards=direction == 1,
+            )
             hidden.append(run[0])
             last.append(run[1])
         parts = [value for step in zip(*hidden, strict=True) for value in step]
@@ -305,7 +314,9 @@ def _cell(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str | list[str]:
     (own,) = _weights(imp, node, params, a["b_ih"] is not None, 1)
     (state,) = _states(imp, node, a["hx"] if kind.states == 2 else [a["hx"]], 1, batch)
     x = imp.inner(node, ir.Reshape, a["input"], shape=(batch, shape[-1]))
-    _, last = _run(imp, node, kind, Rows(x, batch, 1, True), state, own, "", False)
+    _, last = _run(
+        imp=imp, node=node, kind=kind, x=Rows(x, batch, 1, True), state=state, w=own, name="", backwards=False
+    )
     hidden = imp.emit(node, ir.Reshape, _computed(last[0]))
     if kind.states == 1:
         return hidden

@@ -26,7 +26,7 @@ def tensors_of(
     Raises HeepgenError for a sequence that is not known, and for a place that is no constant."""
     inputs, given = list(proto.input), {a.name: helper.get_attribute_value(a) for a in proto.attribute}
     build = _BUILDERS.get(proto.op_type)
-    own = _Own(proto, name, known, values, inputs, given)
+    own = _Own(proto=proto, name=name, known=known, values=values, inputs=inputs, given=given)
     if build is not None:
         return build(own)
     known[proto.output[0]] = own.changed()

@@ -107,24 +107,48 @@ def compile_calls(
     tensors = lay_out(graph, not keep_all)
     layers = tuple(
         Layer(
-            node,
-            node.op,
-            graph.in_shape(node),
-            graph.out_shape(node),
-            graph.macs(node),
-            tuple(tensors[v] for v in node.inputs),
-            tensors[node.output],
+            node=node,
+            op=node.op,
+            in_shape=graph.in_shape(node),
+            out_shape=graph.out_shape(node),
+            macs=graph.macs(node),
+            sources=tuple(tensors[v] for v in node.inputs),
+            target=tensors[node.output],
         )
         for node in graph.nodes
     )
     calls, constants = _calls(graph, tensors, layers, product)
     room = program_bytes(graph) + (product.scratch_bytes if product else 0)
-    arena = plan_arena(graph, tensors, layers, constants, config, room, keep_all, keep_inputs)
+    arena = plan_arena(
+        graph=graph,
+        tensors=tensors,
+        layers=layers,
+        constants=constants,
+        config=config,
+        program=room,
+        keep_all=keep_all,
+        keep_inputs=keep_inputs,
+    )
     report = memory_report(graph, layers, arena, config, program=room)
     network = Network(
-        graph, config, tensors, arena.address, arena.bytes, arena.offsets, report, arena.keeps_input, layers
+        graph=graph,
+        config=config,
+        tensors=tensors,
+        arena_address=arena.address,
+        arena_bytes=arena.bytes,
+        offsets=arena.offsets,
+        report=report,
+        keeps_input=arena.keeps_input,
+        layers=layers,
     )
-    return CallProgram(network, calls, constants, arena.constants, arena.address, product)
+    return CallProgram(
+        network=network,
+        calls=calls,
+        constants=constants,
+        placed=arena.constants,
+        arena_address=arena.address,
+        product=product,
+    )
 
 
 def software_calls(network: Network) -> CallProgram:

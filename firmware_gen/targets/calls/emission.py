@@ -56,7 +56,14 @@ def render(
         accelerator, half, driven = software, _cpu_half(program, prediction), calls
     else:
         assert driver is not None
-        accelerator = Mode(network, program.constants, program.placed, program.arena_address, outputs, "Weights")
+        accelerator = Mode(
+            network=network,
+            constants=program.constants,
+            placed=program.placed,
+            arena_address=program.arena_address,
+            outputs=outputs,
+            type="Weights",
+        )
         driven = call_texts(program, accelerator)
         half = _driver_half(program, program.product, driver, driven, prediction)
     layers = [
@@ -75,7 +82,15 @@ def render(
 
 def _cpu_half(program: CallProgram, prediction: Prediction | None) -> Half:
     facts, around = _layer_facts(program, prediction), prediction.around if prediction else None
-    return Half("model_cpu.cpp.j2", {}, "accelerator.hpp", runtime(), facts, NO_PROFILE, around=around)
+    return Half(
+        template="model_cpu.cpp.j2",
+        context={},
+        header="accelerator.hpp",
+        runtime=runtime(),
+        layers=facts,
+        profile=NO_PROFILE,
+        around=around,
+    )
 
 
 def _driver_half(
@@ -96,12 +111,12 @@ def _driver_half(
     }
     files = runtime(RUNTIME) | dict(driver.files)
     return Half(
-        "model_gemm.cpp.j2",
-        context,
-        "accelerator.hpp",
-        files,
-        _layer_facts(program, prediction),
-        NO_PROFILE,
+        template="model_gemm.cpp.j2",
+        context=context,
+        header="accelerator.hpp",
+        runtime=files,
+        layers=_layer_facts(program, prediction),
+        profile=NO_PROFILE,
         includes=(DRIVER, GEMM),
         around=prediction.around if prediction else None,
     )
@@ -130,13 +145,13 @@ def software_of(program: CallProgram) -> CallProgram:
 def software_mode(program: CallProgram, outputs: Iterable[np.ndarray]) -> Mode:
     """The program of plain kernels."""
     return Mode(
-        program.network,
-        program.constants,
-        program.placed,
-        program.arena_address,
-        outputs,
-        "SoftwareWeights",
-        codegen.SOFTWARE_DEFINES,
+        network=program.network,
+        constants=program.constants,
+        placed=program.placed,
+        arena_address=program.arena_address,
+        outputs=outputs,
+        type="SoftwareWeights",
+        defines=codegen.SOFTWARE_DEFINES,
     )
 
 

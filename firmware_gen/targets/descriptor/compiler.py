@@ -116,7 +116,17 @@ def _choices(
             except HeepgenError:  # as above, or a layer does not fit the buffers so
                 continue
     if not lost:
-        yield _placed(graph, config, whole, whole, (), MappingProxyType({}), profile, keep_activations, keep_inputs)
+        yield _placed(
+            graph=graph,
+            config=config,
+            whole=whole,
+            lowered=whole,
+            groups=(),
+            scratchpad=MappingProxyType({}),
+            profile=profile,
+            keep_activations=keep_activations,
+            keep_inputs=keep_inputs,
+        )
     elif min(lost):
         with suppress(planner.DoesNotFit):
             program = _placed(graph, config, whole, whole, profile=profile, keep_inputs=keep_inputs)
@@ -165,24 +175,34 @@ def _placed(
     arrays = {DESCRIPTORS: np.zeros(WORDS * max(count, 1), np.uint32), **lowered.constants}
     arrays |= _initial(graph, lowered.tensors)
     records = len(jobs) * profile
-    arena = plan_arena(graph, lowered, groups, arrays, records, keep_activations, scratchpad, config, keep_inputs)
+    arena = plan_arena(
+        graph=graph,
+        lowered=lowered,
+        groups=groups,
+        arrays=arrays,
+        records=records,
+        keep_all=keep_activations,
+        scratchpad=scratchpad,
+        config=config,
+        keep_inputs=keep_inputs,
+    )
     program = Program(
-        graph,
-        config,
-        lowered.tensors,
-        arena.address,
-        arena.bytes,
-        arena.offsets,
-        memory_report(graph, layers, arena, config, (PROFILE,)),
-        arena.keeps_input,
-        layers,
-        jobs,
-        lowered.beginning,
-        arrays,
-        {p.name: p for p in arena.constants},
-        scratchpad,
-        lowered.rotation,
-        whole,
+        graph=graph,
+        config=config,
+        tensors=lowered.tensors,
+        arena_address=arena.address,
+        arena_bytes=arena.bytes,
+        offsets=arena.offsets,
+        report=memory_report(graph, layers, arena, config, (PROFILE,)),
+        keeps_input=arena.keeps_input,
+        layers=layers,
+        jobs=jobs,
+        beginning=lowered.beginning,
+        constants=arrays,
+        placed={p.name: p for p in arena.constants},
+        scratchpad=scratchpad,
+        rotation=lowered.rotation,
+        whole=whole,
     )
     return replace(program, constants=arrays | {DESCRIPTORS: link(program, profile)}) if jobs else program
 
@@ -250,7 +270,15 @@ def _lowered(
                 for node, indices in zip(graph.nodes, own, strict=True)
             )
             beginning = _beginning(graph, tensors, constants, config)
-            return Lowered(tensors, constants.arrays, tuple(jobs), layers, beginning, rotation, pitches)
+            return Lowered(
+                tensors=tensors,
+                constants=constants.arrays,
+                jobs=tuple(jobs),
+                layers=layers,
+                beginning=beginning,
+                rotation=rotation,
+                pitches=pitches,
+            )
 
 
 def _beginning(graph: ir.Graph, tensors: Mapping[str, Tensor], constants: Constants, config: Config) -> tuple[Job, ...]:
@@ -277,7 +305,14 @@ def _residency(
     own = [[jobs[i] for i in layer.descriptors] for layer in layers]
     links, poolings = depth_first.links(graph, tensors, own, config), depth_first.poolings(graph, tensors)
     found = residency.choose(
-        own, links, buffers, outside, arena, config, poolings, losses(jobs, whole.constants, config)
+        jobs=own,
+        links=links,
+        buffers=buffers,
+        excluded=outside,
+        arena=arena,
+        config=config,
+        poolings=poolings,
+        lost=losses(jobs, whole.constants, config),
     )
     choices = [(groups, homes, 0) for groups, homes in found]
     if frames := frames_of(graph):
@@ -307,4 +342,14 @@ def _layer(
         loaded = min(inputs, sum(j.descriptor.load_words for j in own)) + residual
         streamed = sum(j.vectors for j in own)
         bound = array_or_bus(streamed, loaded, target.size, weight, config.ports)
-    return Layer(node, node.op, sources[0].shape, target.shape, graph.macs(node), sources, target, descriptors, bound)
+    return Layer(
+        node=node,
+        op=node.op,
+        in_shape=sources[0].shape,
+        out_shape=target.shape,
+        macs=graph.macs(node),
+        sources=sources,
+        target=target,
+        descriptors=descriptors,
+        bound_cycles=bound,
+    )

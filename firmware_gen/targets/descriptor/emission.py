@@ -45,12 +45,12 @@ def render_with_manifest(
         + ", ".join(f"{layer.name} {_descriptors(layer)}" for layer in program.layers if layer.descriptors)
     }
     accelerator = Mode(
-        program,
-        program.constants,
-        tuple(program.placed.values()),
-        program.arena_address,
-        outputs,
-        "Weights",
+        network=program,
+        constants=program.constants,
+        placed=tuple(program.placed.values()),
+        arena_address=program.arena_address,
+        outputs=outputs,
+        type="Weights",
         comments=comments,
     )
     calls = call_texts(cpu, software)
@@ -94,13 +94,13 @@ def _half(program: Program, mode: Mode) -> Half:
     }
     prediction = predict(program)
     return Half(
-        "model_descriptor.cpp.j2",
-        context,
-        "heepstor.hpp",
-        runtime(RUNTIME),
-        [_layer_facts(program, *pair) for pair in zip(program.layers, prediction.layers, strict=True)],
-        profile,
-        {
+        template="model_descriptor.cpp.j2",
+        context=context,
+        header="heepstor.hpp",
+        runtime=runtime(RUNTIME),
+        layers=[_layer_facts(program, *pair) for pair in zip(program.layers, prediction.layers, strict=True)],
+        profile=profile,
+        mode={
             "doorbells": [program.descriptor_address(listed.first) for listed in program.lists],
             "bases": program.bases,
             "limits": program.limits,

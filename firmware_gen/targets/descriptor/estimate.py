@@ -123,12 +123,12 @@ def descriptor_banks(program: Program, f: Linked) -> Banks:
         return word_banks(address(where), stride, program.config)
 
     return Banks(
-        at(f.load_addr, f.load_c_stride),
-        () if f.unit_weights else bank_runs(address(f.weight_addr), f.weight_words, program.config),
-        at(f.param_addr, 1, not f.uniform),
-        at(f.store_addr, f.store_c_stride),
-        at(f.aux_addr, f.aux_c_stride, bool(f.residual or f.acc_init)),
-        word_banks(program.placed[DESCRIPTORS].address, 1, program.config),
-        (address(f.load_addr), address(f.store_addr), address(f.aux_addr)),
-        at(f.table_addr, 1, bool(f.load_table)),
+        load=at(f.load_addr, f.load_c_stride),
+        weights=() if f.unit_weights else bank_runs(address(f.weight_addr), f.weight_words, program.config),
+        params=at(f.param_addr, 1, not f.uniform),
+        store=at(f.store_addr, f.store_c_stride),
+        aux=at(f.aux_addr, f.aux_c_stride, bool(f.residual or f.acc_init)),
+        fetch=word_banks(program.placed[DESCRIPTORS].address, 1, program.config),
+        addresses=(address(f.load_addr), address(f.store_addr), address(f.aux_addr)),
+        table=at(f.table_addr, 1, bool(f.load_table)),
     )

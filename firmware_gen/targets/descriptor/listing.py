@@ -199,26 +199,30 @@ class _Reader:
             self.tables[f.table_slot] = table.name
         stores = self._span(number, "STORE", f.store_addr, _outputs(f, f.store, config), [output], not f.acc_init)
         return Entry(
-            number,
-            self._address(self.program.descriptor_address(number)),
-            layer.name,
-            layer.op,
-            _loops(f),
-            _mode(f),
-            loads,
-            None if f.unit_weights else self._constant(number, f.weight_addr, f.weight_words),
-            (float(f.scale), float(f.bias)) if f.uniform else self._constant(number, f.param_addr, f.param_words),
-            aux,
-            bool(f.acc_init),
-            combination_of(f),
-            str(replace(activation_of(f), function=self.functions[self.tables[f.table_slot]] if f.function else None)),
-            table,
-            bool(f.act_first),
-            stores,
-            bool(f.barrier),
-            (f.mark_base, f.mark_words, bool(f.mark_blocks)) if f.mark_words else None,
-            None if f.last else self._number(number, f.next),
-            tuple(map(int, words)),
+            number=number,
+            address=self._address(self.program.descriptor_address(number)),
+            layer=layer.name,
+            op=layer.op,
+            loops=_loops(f),
+            mode=_mode(f),
+            loads=loads,
+            weights=None if f.unit_weights else self._constant(number, f.weight_addr, f.weight_words),
+            parameters=(float(f.scale), float(f.bias))
+            if f.uniform
+            else self._constant(number, f.param_addr, f.param_words),
+            aux=aux,
+            continues=bool(f.acc_init),
+            combine=combination_of(f),
+            activation=str(
+                replace(activation_of(f), function=self.functions[self.tables[f.table_slot]] if f.function else None)
+            ),
+            table=table,
+            activation_first=bool(f.act_first),
+            stores=stores,
+            waits=bool(f.barrier),
+            completes=(f.mark_base, f.mark_words, bool(f.mark_blocks)) if f.mark_words else None,
+            next=None if f.last else self._number(number, f.next),
+            words=tuple(map(int, words)),
         )
 
     def _address(self, address: int) -> int:
@@ -259,7 +263,14 @@ class _Reader:
                 if ring and stream == "STORE":
                     self.done[tensor.storage] = max(self.done.get(tensor.storage, 0), start + int(words.max()) + 1)
                 place = split_address(address)[1] // 4 if tensor.on_chip else self._address(address)
-                return Span(value, _box(elements, tensor.shape), size, tensor.on_chip, place, ring)
+                return Span(
+                    value=value,
+                    box=_box(elements, tensor.shape),
+                    words=size,
+                    on_chip=tensor.on_chip,
+                    address=place,
+                    ring=ring,
+                )
         raise HeepgenError(f"descriptor {number}: {stream}_ADDR {address:#x} reaches words of no tensor of its layer")
 
     def _start(self, address: int, tensor: Tensor, reach: int, goes_on: bool) -> tuple[int | None, int | None]:

@@ -164,7 +164,15 @@ def measured(network: str, application: Application, progress: Progress, run: Re
         units = measured_units(run, config, technology().liberty, gated, progress)
         found.append(energy_of_units(run, config, units))
     (plain, gated_), total = map(Spent.of, found), found[0]
-    return Measured(network, geometry_name(config), total.cycles, total.sampled, plain, gated_, verilog_of(config))
+    return Measured(
+        network=network,
+        geometry=geometry_name(config),
+        cycles=total.cycles,
+        sampled=total.sampled,
+        ungated=plain,
+        gated=gated_,
+        verilog=verilog_of(config),
+    )
 
 
 def sampled(network: str, application: Application, progress: Progress) -> Samples:
@@ -182,7 +190,14 @@ def samples_of_run(
     """`Samples` of a run whose phases are `layers` to the cycle model, from what its `units` took."""
     uj = energy_of_units(run, config, units).uj(MHZ)
     found = tuple(samples_of(config, run, layers, units))
-    return Samples(network, geometry_name(config), uj, tuple(layers), _of_cpu(run, layers), found)
+    return Samples(
+        network=network,
+        geometry=geometry_name(config),
+        uj=uj,
+        layers=tuple(layers),
+        cpu=_of_cpu(run, layers),
+        units=found,
+    )
 
 
 def layers_of(application: Application, run: RecordedRun) -> list[LayerCycles]:
@@ -214,15 +229,15 @@ def samples_of(
             steps = float(instances[0].steps[chosen].sum())
             srams = [sram for instance in instances for sram in instance.memories]
             yield Sample(
-                unit,
-                areas[unit].kge,
-                phase.cycles / total,
-                sum(float(instance.clock[chosen].sum()) for instance in instances) / steps * 1e-3,
-                sum(float(instance.data[chosen].sum()) for instance in instances) / steps * 1e-3,
-                sum(float(sram.reads[chosen].sum()) for sram in srams) / steps / max(len(srams), 1),
-                sum(float(sram.writes[chosen].sum()) for sram in srams) / steps / max(len(srams), 1),
-                sum(float((i.leakage[chosen] * i.steps[chosen]).sum()) for i in instances) / steps * 1e-3,
-                shares(layer, phase.cycles),
+                unit=unit,
+                kge=areas[unit].kge,
+                share=phase.cycles / total,
+                clock=sum(float(instance.clock[chosen].sum()) for instance in instances) / steps * 1e-3,
+                data=sum(float(instance.data[chosen].sum()) for instance in instances) / steps * 1e-3,
+                reads=sum(float(sram.reads[chosen].sum()) for sram in srams) / steps / max(len(srams), 1),
+                writes=sum(float(sram.writes[chosen].sum()) for sram in srams) / steps / max(len(srams), 1),
+                leakage=sum(float((i.leakage[chosen] * i.steps[chosen]).sum()) for i in instances) / steps * 1e-3,
+                work=shares(layer, phase.cycles),
             )
 
 

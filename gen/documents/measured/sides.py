@@ -64,14 +64,14 @@ def measure_side(
     if not result.bit_exact:
         raise HeepgenError(f"{network} on {name}: the device's output differs from the bit-exact model.")
     return Side(
-        network,
-        name,
-        "",
-        result.total_cycles,
-        result.cpu_cycles,
-        result.results[0].sqnr_db,
-        memory["constant_bytes"],
-        memory["arena_bytes"],
+        network=network,
+        architecture=name,
+        skipped="",
+        cycles=result.total_cycles,
+        cpu_cycles=result.cpu_cycles,
+        sqnr_db=result.results[0].sqnr_db,
+        constant_bytes=memory["constant_bytes"],
+        arena_bytes=memory["arena_bytes"],
     )
 
 
@@ -92,7 +92,15 @@ def measure_hardware(config: System) -> Hardware:
         root = System.prefix.rstrip("_")
         found, mhz = synthesised(files, root), placed(config.architecture, files, root).fmax
     described = architecture.describe(config)
-    return Hardware(config.architecture, described, found.luts, found.flip_flops, found.dsps, found.block_rams, mhz)
+    return Hardware(
+        architecture=config.architecture,
+        described=described,
+        luts=found.luts,
+        flip_flops=found.flip_flops,
+        dsps=found.dsps,
+        block_rams=found.block_rams,
+        mhz=mhz,
+    )
 
 
 @dataclass(frozen=True)

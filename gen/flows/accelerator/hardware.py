@@ -67,12 +67,32 @@ def generate_verilog(config: System, folder: Path) -> None:
         parameters = _parameters(architecture, hardware, config)
         has = _check_ports(architecture, hardware, parameters, masters)
         taken = _copy(hardware, folder)
-        _wrap(architecture, config, folder, hardware.top, masters, has, parameters, origin, taken)
+        _wrap(
+            architecture=architecture,
+            config=config,
+            folder=folder,
+            own=hardware.top,
+            masters=masters,
+            has=has,
+            parameters=parameters,
+            origin=origin,
+            taken=taken,
+        )
     else:
         module = f"{config.prefix}{architecture.name}"
         has = _convert(architecture, hardware, config, folder, module, masters, origin)
         taken = {path.stem for path in folder.glob("*.v")}
-        _wrap(architecture, config, folder, module, masters, has, {}, origin, taken)
+        _wrap(
+            architecture=architecture,
+            config=config,
+            folder=folder,
+            own=module,
+            masters=masters,
+            has=has,
+            parameters={},
+            origin=origin,
+            taken=taken,
+        )
 
 
 def _parameters(architecture: Architecture, hardware: Verilog, config: System) -> dict[str, int]:

@@ -151,14 +151,14 @@ class Kit:
                 raise
             found = Found(message=sentence(error, self.subject.architecture.folder))
         return Check(
-            name,
-            not found.message,
-            found.cases,
-            self.seed,
-            time.monotonic() - start,
-            found.message,
-            found.wave,
-            found.note,
+            name=name,
+            passed=not found.message,
+            cases=found.cases,
+            seed=self.seed,
+            seconds=time.monotonic() - start,
+            message=found.message,
+            wave=found.wave,
+            note=found.note,
         )
 
     # Checks

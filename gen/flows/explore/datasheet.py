@@ -31,14 +31,14 @@ def datasheet(
     networks = [Network.of(target, program_of(own, config)) for own in explored.networks]
     return files_of(
         Subject(
-            found.points,
-            found.front,
-            point,
-            config,
-            networks,
-            limits,
-            board,
-            _energy(config, networks, explored),
+            points=found.points,
+            front=found.front,
+            recommended=point,
+            config=config,
+            networks=networks,
+            limits=limits,
+            board=board,
+            energy=_energy(config, networks, explored),
             weights=explored.weights,
             stages=found.stages,
         )

@@ -82,12 +82,12 @@ def explore(
     with Store(folder / STORE) as store, workers(subject, jobs, scheduler, judge_or_run) as who:
         store.ask(subject.key, {"networks": [n.name for n in networks], "limits": dict(limits), "space": len(space)})
         search = Search(
-            subject,
-            combinations,
-            Limits(limits),
-            store,
-            who,
-            scoring_of(scored, subject, scheduler) if scored else None,
+            subject=subject,
+            combinations=combinations,
+            limits=Limits(limits),
+            store=store,
+            workers=who,
+            scoring=scoring_of(scored, subject, scheduler) if scored else None,
             applications=lambda config: tuple(model.application(config) for model in read),
         )
         found = search.run(exact, progress, confirm)
@@ -110,19 +110,19 @@ def bases_of(
 
 def _report(subject: Subject, space: Space, limits: Mapping[str, float], found: Found, store: Path) -> ExploreReport:
     return ExploreReport(
-        tuple(network.name for network in subject.networks),
-        len(space),
-        {stage: found.stages.get(stage, 0) for stage in STAGES},
-        _by_reason(found.refused),
-        dict(found.over),
-        dict(found.nearest),
-        dict(limits),
-        found.axes,
-        found.front,
-        found.recommended,
-        found.left_out,
-        tuple(Simulated.of(point) for point in found.simulated),
-        str(store),
+        networks=tuple(network.name for network in subject.networks),
+        space=len(space),
+        points={stage: found.stages.get(stage, 0) for stage in STAGES},
+        refused=_by_reason(found.refused),
+        over=dict(found.over),
+        nearest=dict(found.nearest),
+        limits=dict(limits),
+        axes=found.axes,
+        front=found.front,
+        recommended=found.recommended,
+        left_out=found.left_out,
+        simulated=tuple(Simulated.of(point) for point in found.simulated),
+        store=str(store),
     )
 
 

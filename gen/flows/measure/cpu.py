@@ -59,12 +59,12 @@ def measured(library: Technology, origin: str) -> Asleep:
     own = min(gates, key=lambda cell: cell.area)
     always = _clocked(modules[ROOT].netlist, cells)
     return Asleep(
-        round(found.gates / 1000 + own.area / library.gate_area / 1000, 1),
-        round(found.leakage_uw + own.leaks / 1000, 1),
-        sum(n for kind, n in kinds.items() if kind in cells.cells and cells.cells[kind].state),
-        len(always),
-        round(sum(_edges(cell, cells) for cell in [*always, own]) / 1000, 4),
-        origin,
+        kge=round(found.gates / 1000 + own.area / library.gate_area / 1000, 1),
+        leakage_uw=round(found.leakage_uw + own.leaks / 1000, 1),
+        flip_flops=sum(n for kind, n in kinds.items() if kind in cells.cells and cells.cells[kind].state),
+        clocked=len(always),
+        clock_pj=round(sum(_edges(cell, cells) for cell in [*always, own]) / 1000, 4),
+        origin=origin,
     )
 
 

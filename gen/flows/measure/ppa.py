@@ -136,15 +136,15 @@ def _modelled(config: System) -> PpaReport:
         "clock on an ECP5": "nextpnr, the slowest of the blocks of an 8x8 array, each placed alone",
     }
     return PpaReport(
-        config.architecture,
-        geometry(config),
-        False,
-        fpga.ULTRASCALE,
-        composition.library(),
-        origins,
-        accelerator(units.values()),
-        round(found.mhz, 1),
-        units,
+        architecture=config.architecture,
+        geometry=geometry(config),
+        synthesised=False,
+        family=fpga.ULTRASCALE,
+        library=composition.library(),
+        origins=origins,
+        whole=accelerator(units.values()),
+        mhz_ecp5=round(found.mhz, 1),
+        units=units,
     )
 
 
@@ -183,15 +183,15 @@ def _synthesised(config: System, family: str, library: Technology, progress: Pro
         "clock on an ECP5": f"nextpnr, {placed}",
     }
     return PpaReport(
-        config.architecture,
-        geometry(config),
-        True,
-        family,
-        library.origin,
-        origins,
-        accelerator(units.values()),
-        round(mhz, 1),
-        units,
+        architecture=config.architecture,
+        geometry=geometry(config),
+        synthesised=True,
+        family=family,
+        library=library.origin,
+        origins=origins,
+        whole=accelerator(units.values()),
+        mhz_ecp5=round(mhz, 1),
+        units=units,
     )
 
 
@@ -210,14 +210,14 @@ def _unit(area: fpga.Area, modules: Mapping[str, Module], unit: str, count: int,
             mm2, leakage = mm2 + n * one.mm2, leakage + n * one.leakage_uw
     inside = asic.inside(modules, unit)
     return UnitFigures(
-        area.luts,
-        area.flip_flops,
-        area.dsps,
-        area.block_rams,
-        count * cells.gates / 1000,
-        count * mm2 if priced else None,
-        count * leakage if priced else None,
-        max(modules[name].delay_ns for name in inside) + library.register_ns,
+        lut=area.luts,
+        ff=area.flip_flops,
+        dsp=area.dsps,
+        bram=area.block_rams,
+        kge=count * cells.gates / 1000,
+        mm2=count * mm2 if priced else None,
+        leakage_uw=count * leakage if priced else None,
+        ns=max(modules[name].delay_ns for name in inside) + library.register_ns,
     )
 
 
@@ -229,12 +229,12 @@ def accelerator(units: Collection[UnitFigures]) -> UnitFigures:
         return None if None in found else sum(value for value in found if value is not None)
 
     return UnitFigures(
-        sum(unit.lut for unit in units),
-        sum(unit.ff for unit in units),
-        sum(unit.dsp for unit in units),
-        sum(unit.bram for unit in units),
-        sum(unit.kge for unit in units),
-        known(unit.mm2 for unit in units),
-        known(unit.leakage_uw for unit in units),
-        max(unit.ns for unit in units),
+        lut=sum(unit.lut for unit in units),
+        ff=sum(unit.ff for unit in units),
+        dsp=sum(unit.dsp for unit in units),
+        bram=sum(unit.bram for unit in units),
+        kge=sum(unit.kge for unit in units),
+        mm2=known(unit.mm2 for unit in units),
+        leakage_uw=known(unit.leakage_uw for unit in units),
+        ns=max(unit.ns for unit in units),
     )

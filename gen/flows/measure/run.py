@@ -147,20 +147,16 @@ def run_application(
 ) -> Found:
     """`run_program` of an application, on the hardware of `system`; with `taps` it must keep its activations."""
     from sim.elf import symbols
-    from sim.run import MAX_CYCLES
 
     _check_waves(vcd, software)
     check_taps(application, taps)
     software = software or architecture_of(system).hardware is None
-    if vcd is not None and software:
+    networks = application.networks
+    accelerator = None if software else _accelerator(application, system, progress)
+    if vcd is not None and accelerator is None:
         raise HeepgenError(
             f"--vcd shows the accelerator, which architecture {system.architecture} has not: leave it out."
         )
-    accelerator = None
-    networks = application.networks
-    if not software:
-        check_hardware(application, system)
-        accelerator = hardware(system, progress)
     with tempfile.TemporaryDirectory(prefix="heepgen-") as work:
         program = (
             compiled(application, software, toolchain, Path(work), progress, own)
@@ -170,7 +166,6 @@ def run_application(
         engines = () if software or trace is None else engines_of(system)
         signals = None if trace is None else [signal for engine in engines for signal in engine.signals]
         generated = elf is None and not own.is_given and application.is_as_generated
-        most = min(MAX_CYCLES, application.most_cycles(wait_states, withheld)) if generated else MAX_CYCLES
         found = symbols(program)
         places = {
             number: places_of(network.manifest, software, found, taps)
@@ -178,43 +173,29 @@ def run_application(
             if is_comparable(network.manifest, found)
         }
         result, dumped = _simulate(
-            application.config,
-            accelerator,
-            program,
-            places,
-            vcd,
-            signals,
-            wait_states,
-            withheld,
-            max_cycles or most,
-            progress,
+            config=application.config,
+            accelerator=accelerator,
+            elf=program,
+            places=places,
+            vcd=vcd,
+            signals=signals,
+            wait_states=wait_states,
+            withheld=withheld,
+            max_cycles=max_cycles or _most_cycles(application if generated else None, wait_states, withheld),
+            progress=progress,
         )
     ran = {number: dumps for number, dumps in dumped.items() if result_of(dumps)[1]}
-    of_run: dict[str, Any] = {
-        "uart": result.uart,
-        "exit_code": result.exit_code,
-        "soc_cycles": result.cycles,
-        "seconds": result.seconds,
-    }
+    of_run = _of_run(result)
     if not ran or trace is not None and len(ran) < len(networks):
         if taps or trace is not None:
-            raise HeepgenError(
-                "--tap and --trace show a run that is compared; the program did not call model_check"
-                f"{' of every network' if len(networks) > 1 else ''}."
-            )
+            raise _nothing_to_show(networks)
         names = " and ".join(network.manifest["name"] for network in networks)
         return ProgramReport(names, geometry(application.config), software=software, wait_states=wait_states, **of_run)
     layers, spans = together([networks[number].manifest for number in ran], list(ran.values()), software)
     if vcd is not None:
         _mark_layers(Path(vcd), layers, spans)
     reports = [
-        replace(
-            report_of(
-                networks[number], mode_of(networks[number].manifest, software), dumps, software, wait_states, taps
-            ),
-            design=design_of(networks[number].manifest),
-            **of_run,
-        )
+        replace(_report(networks[number], dumps, software, wait_states, taps), **of_run)
         for number, dumps in ran.items()
     ]
     timeline = None
@@ -225,6 +206,39 @@ def run_application(
         return replace(reports[0], timeline=timeline)
     missing = tuple(own.manifest["name"] for number, own in enumerate(networks) if number not in ran)
     return RunReports(tuple(reports), missing, timeline=timeline, **of_run)
+
+
+def _accelerator(application: Application | Applications, system: System, progress: Progress) -> Path:
+    """Folder of the Verilog that an application runs on."""
+    check_hardware(application, system)
+    return hardware(system, progress)
+
+
+def _most_cycles(generated: Application | Applications | None, wait_states: int, withheld: float) -> int:
+    """That a run may take: of what is as it was generated, what that needs."""
+    from sim.run import MAX_CYCLES
+
+    return min(MAX_CYCLES, generated.most_cycles(wait_states, withheld)) if generated else MAX_CYCLES
+
+
+def _of_run(result: Any) -> dict[str, Any]:
+    """What reports say of a `sim.run.RunResult`."""
+    return {"uart": result.uart, "exit_code": result.exit_code, "soc_cycles": result.cycles, "seconds": result.seconds}
+
+
+def _nothing_to_show(networks: Sequence[Application]) -> HeepgenError:
+    return HeepgenError(
+        "--tap and --trace show a run that is compared; the program did not call model_check"
+        f"{' of every network' if len(networks) > 1 else ''}."
+    )
+
+
+def _report(
+    network: Application, dumps: dict[str, bytes], software: bool, wait_states: int, taps: tuple[str, ...]
+) -> RunReport:
+    mode = mode_of(network.manifest, software)
+    found = report_of(network, mode, dumps, software, wait_states, taps)
+    return replace(found, design=design_of(network.manifest))
 
 
 def _check_waves(vcd: str | Path | None, software: bool) -> None:

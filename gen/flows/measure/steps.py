@@ -105,13 +105,13 @@ def run_network_steps(
         records, result = _simulate(application, data, software, wait_states, toolchain, max_cycles, progress)
     progress("comparing with the bit-exact model and with PyTorch")
     return StepsReport(
-        network.name,
-        geometry(network.config),
-        software,
-        wait_states,
-        tuple(application.manifest["states"]),
-        tuple(tuple(output["shape"]) for output in application.manifest["outputs"]),
-        tuple(_compared(network, data, records, software)),
+        network=network.name,
+        geometry=geometry(network.config),
+        software=software,
+        wait_states=wait_states,
+        states=tuple(application.manifest["states"]),
+        output_shapes=tuple(tuple(output["shape"]) for output in application.manifest["outputs"]),
+        steps=tuple(_compared(network, data, records, software)),
         soc_cycles=result.cycles,
         seconds=result.seconds,
     )

@@ -92,17 +92,17 @@ class Compiled:
         """What `application` holds."""
         generator = self.generator
         return SwReport(
-            self.name,
-            geometry(self.config),
-            tuple(generator.sample.shape),
-            tuple(application.manifest["outputs"]),
-            tuple(application.manifest["layers"]),
-            application.manifest["memory"],
-            self.explanation.placements,
-            application.memory_text,
-            self._int4(),
-            generator.check.to_dict(),
-            application.listing.to_dict() if application.listing else None,
+            network=self.name,
+            geometry=geometry(self.config),
+            input_shape=tuple(generator.sample.shape),
+            outputs=tuple(application.manifest["outputs"]),
+            layers=tuple(application.manifest["layers"]),
+            memory=application.manifest["memory"],
+            placements=self.explanation.placements,
+            memory_text=application.memory_text,
+            int4=self._int4(),
+            import_check=generator.check.to_dict(),
+            listing=application.listing.to_dict() if application.listing else None,
         )
 
     def _int4(self) -> dict[str, Any]:

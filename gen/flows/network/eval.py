@@ -131,17 +131,17 @@ def evaluate_network(
     weights = metrics.weight_sqnr(lowered, quantised)
     taps = generator.target.run_many(compiled.program, few, taps=True)
     return EvalReport(
-        compiled.name,
-        geometry(compiled.config),
-        count,
-        str(torch_device),
-        metric,
-        scores,
-        _agreement(outputs, metric),
-        _largest_error(fake, bits),
-        _layers(lowered, quantised, _taps(lowered, few), _taps(quantised, few), taps, weights),
-        tuple(metrics.worst_channels(weights)),
-        generator.check.to_dict(),
+        network=compiled.name,
+        geometry=geometry(compiled.config),
+        samples=count,
+        device=str(torch_device),
+        metric=metric,
+        scores=scores,
+        agreement=_agreement(outputs, metric),
+        largest_error=_largest_error(fake, bits),
+        layers=_layers(lowered, quantised, _taps(lowered, few), _taps(quantised, few), taps, weights),
+        worst_channels=tuple(metrics.worst_channels(weights)),
+        import_check=generator.check.to_dict(),
     )
 
 
@@ -264,13 +264,13 @@ def _layers(
             whole, worst = float(metrics.sqnr(node.weight, q.weight * scale)), float(np.min(weights[node.name]))
         rows.append(
             LayerQuality(
-                node.name,
-                node.op,
-                whole,
-                worst,
-                fake_ratio[node.name],
-                hardware_ratio[node.name],
-                hardware.losses.get(node.name),
+                name=node.name,
+                op=node.op,
+                weights=whole,
+                worst_channel=worst,
+                fake_quantised=fake_ratio[node.name],
+                bit_exact=hardware_ratio[node.name],
+                alignment_loss=hardware.losses.get(node.name),
             )
         )
     return tuple(rows)

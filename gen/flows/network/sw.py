@@ -4,7 +4,7 @@
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +28,62 @@ if TYPE_CHECKING:
 SEED = 0
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A model file that was loaded: its ExportedProgram, inputs and name, how it is imported, and what `read_model`
+    made of it, None where nobody needed that yet."""
+
+    program: Any
+    inputs: tuple[np.ndarray, ...]
+    name: str
+    options: ImportOptions
+    checked: Any
+
+
 def generate_sw(
     model: str | Path,
     config: System,
     out: str | Path,
+    *,
+    force: bool = False,
+    keep_activations: bool = False,
+    listing: bool = False,
+    progress: Callable[[str], None] = lambda message: None,
+    explain: Callable[[Any], None] = lambda table: None,
+    **importing: Any,
+) -> SwReport:
+    """Write the firmware of the model file `model` for `config` to the folder `out`, whole or not at all. In an
+    application that is there already only what was generated is replaced.
+
+    `importing`: of the model, see `prepared`. With `listing` the folder also holds what every descriptor does, beside
+    its words. `explain` is called with a table of what runs where, and why, before anything is compiled. Raises
+    `HeepgenError`, naming the layer or the numbers, for a model or an input that cannot be used.
+    """
+    found = prepared(model, progress=progress, **importing)
+    return generate_application(
+        found.program,
+        found.inputs,
+        config,
+        out,
+        found.options,
+        name=found.name,
+        checked=found.checked,
+        force=force,
+        keep_activations=keep_activations,
+        listing=listing,
+        progress=progress,
+        explain=explain,
+    )
+
+
+def compile_model(model: str | Path, config: System, **importing: Any) -> Compiled:
+    """The network of a model file for `config`; options and errors as of `generate_sw`."""
+    found = prepared(model, read=True, **importing)
+    return Compiled.of(found.checked, None, config, found.options, name=found.name)
+
+
+def prepared(
+    model: str | Path,
     *,
     name: str | None = None,
     sample: str | Path | None = None,
@@ -50,37 +102,38 @@ def generate_sw(
     input_layout: str = "nchw",
     output_layout: str | None = None,
     trust_pickle: bool = False,
-    force: bool = False,
-    keep_activations: bool = False,
-    listing: bool = False,
+    read: bool = False,
     progress: Callable[[str], None] = lambda message: None,
-    explain: Callable[[Any], None] = lambda table: None,
-) -> SwReport:
-    """Write the firmware of the model file `model` for `config` to the folder `out`, whole or not at all. In an
-    application that is there already only what was generated is replaced.
+) -> Prepared:
+    """Load a model file.
 
     `sample` is a .npy file, or of several inputs an .npz file with an array for each; without one the sample is drawn
     from a normal distribution, the same one every time. `state`: inputs that are what outputs were in the inference
     before, see `import_program`. `stream`: take so many new frames a call in place of the whole window, along dimension
     `time_axis` of the input. `input_layout`, `output_layout`: how the firmware takes and returns maps, see
     `ImportOptions`; all arrays here are in PyTorch's order. `name` is the network's, by default that of the file.
-    `input_shape` has no batch dimension.
-    `bias_correction` is an .npz file of inputs `x` from which biases are corrected. `weights`, `data`, `max_loss`: see
-    `Weights`. With `listing` the folder also
-    holds what every descriptor does, beside its words. `explain` is called with a table of what runs where, and why,
-    before anything is compiled. Raises `HeepgenError`, naming the layer or the numbers, for a model or an input that
-    cannot be used.
+    `input_shape` has no batch dimension. `bias_correction` is an .npz file of inputs `x` from which biases are
+    corrected. `weights`, `data`, `max_loss`: see `Weights`. `read`: it is read even if no option needs that.
     """
     check_model(model)
     asked = Weights(weights or "int8", data, max_loss)
     name = network_name(model, name)
     progress(f"loading {model}")
-    program, inputs = load_program(Path(model), sample, input_shape, batch, trust_pickle, state)
-    kept = dict(state) if state else None
-    layouts = input_layout, output_layout
-    options = ImportOptions(append_final_softmax, per_tensor, calibrate, None, kept, stream, time_axis, *layouts)
+    program, inputs = load_program(
+        Path(model), sample=sample, input_shape=input_shape, batch=batch, trust_pickle=trust_pickle, state=state
+    )
+    options = ImportOptions(
+        append_final_softmax=append_final_softmax,
+        per_tensor=per_tensor,
+        calibrate=calibrate,
+        state=dict(state) if state else None,
+        stream=stream,
+        time_axis=time_axis,
+        input_layout=input_layout,
+        output_layout=output_layout,
+    )
     checked = None
-    if bias_correction is not None or asked.which != "int8":
+    if read or bias_correction is not None or asked.which != "int8":
         from firmware_gen.api import read_model
 
         checked = read_model(program, inputs, name, state or {})
@@ -88,20 +141,7 @@ def generate_sw(
     if bias_correction is not None:
         progress("correcting biases")
         options = with_corrected_biases(options, checked, bias_correction)
-    return generate_application(
-        program,
-        inputs,
-        config,
-        out,
-        options,
-        name=name,
-        checked=checked,
-        force=force,
-        keep_activations=keep_activations,
-        listing=listing,
-        progress=progress,
-        explain=explain,
-    )
+    return Prepared(program, inputs, name, options, checked)
 
 
 def with_corrected_biases(options: ImportOptions, checked: Any, given: Any) -> ImportOptions:
@@ -119,42 +159,6 @@ def with_corrected_biases(options: ImportOptions, checked: Any, given: Any) -> I
     quantised = quantise(checked.lowered, not options.per_tensor, options.calibrate, options.int4 or ())
     biases = corrected_biases(checked.lowered, quantised, x)
     return replace(options, biases={layer: bias.tolist() for layer, bias in biases.items()})
-
-
-def compile_model(
-    model: str | Path,
-    config: System,
-    *,
-    name: str | None = None,
-    append_final_softmax: bool = False,
-    per_tensor: bool = False,
-    calibrate: str = "max",
-    bias_correction: str | Path | None = None,
-    weights: str | None = None,
-    data: str | Path | None = None,
-    max_loss: float | None = None,
-    state: Mapping[str, str] | None = None,
-    stream: int | None = None,
-    time_axis: int | None = None,
-    input_layout: str = "nchw",
-    output_layout: str | None = None,
-    **loading: Any,
-) -> Compiled:
-    """The network of a model file for `config`; options and errors as of `generate_sw`."""
-    from firmware_gen.api import read_model
-
-    check_model(model)
-    asked = Weights(weights or "int8", data, max_loss)
-    name = network_name(model, name)
-    program, inputs = load_program(Path(model), state=state, **loading)
-    kept = dict(state) if state else None
-    layouts = input_layout, output_layout
-    options = ImportOptions(append_final_softmax, per_tensor, calibrate, None, kept, stream, time_axis, *layouts)
-    checked = read_model(program, inputs, name, state or {})
-    options = with_weights(options, checked, asked)
-    if bias_correction is not None:
-        options = with_corrected_biases(options, checked, bias_correction)
-    return Compiled.of(checked, None, config, options, name=name)
 
 
 def load_program(

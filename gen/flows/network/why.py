@@ -62,29 +62,29 @@ def why_network(compiled: Compiled, progress: Callable[[str], None] = lambda mes
         best = _best(trials, layer.name, cycles)
         layers.append(
             LayerWhy(
-                layer.name,
-                layer.op,
-                tuple(layer.out_shape),
-                layer.macs,
-                limit.name,
-                cycles,
-                limit.cycles,
-                found.vectors if found else 0,
-                found.bus if found else 0,
-                found.weights if found else 0,
-                found.drain if found else 0,
-                dict(found.waits) if found else {},
-                best.change if best else None,
-                best.layers[layer.name] if best else None,
+                name=layer.name,
+                op=layer.op,
+                shape=tuple(layer.out_shape),
+                macs=layer.macs,
+                limit=limit.name,
+                cycles=cycles,
+                limit_cycles=limit.cycles,
+                vectors=found.vectors if found else 0,
+                bus=found.bus if found else 0,
+                weights=found.weights if found else 0,
+                drain=found.drain if found else 0,
+                waits=dict(found.waits) if found else {},
+                change=best.change if best else None,
+                changed_cycles=best.layers[layer.name] if best else None,
             )
         )
     return WhyReport(
-        network.graph.name,
-        geometry(network.config),
-        _total(prediction),
-        bottleneck(prediction.layers),
-        tuple(layers),
-        tuple(trials),
+        network=network.graph.name,
+        geometry=geometry(network.config),
+        total_cycles=_total(prediction),
+        bottleneck=bottleneck(prediction.layers),
+        layers=tuple(layers),
+        trials=tuple(trials),
     )
 
 

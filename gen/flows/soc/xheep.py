@@ -142,12 +142,12 @@ def generate_xheep(
         }
     write_files(out, KIND, files, force=force, edited=edited)
     return XheepReport(
-        os.path.relpath(out),
-        generation.name,
-        geometry(config),
-        project.INTERRUPTS[interrupt],
-        tuple(p.name for p in programs),
-        tuple(project.bandwidth_notes(config, "NtoM")),
+        folder=os.path.relpath(out),
+        heep=generation.name,
+        geometry=geometry(config),
+        interrupt=project.INTERRUPTS[interrupt],
+        apps=tuple(p.name for p in programs),
+        notes=tuple(project.bandwidth_notes(config, "NtoM")),
     )
 
 

@@ -171,13 +171,13 @@ def _netlist(unit: str, found: Mapping[str, Any], modules: Collection[str]) -> N
         for way in ("input", "output")
     }
     return Netlist(
-        unit,
-        ports["input"],
-        ports["output"],
-        tuple(gates),
-        tuple(children),
-        tuple(memories),
-        {bit: tuple(names) for bit, names in signals.items()},
+        module=unit,
+        inputs=ports["input"],
+        outputs=ports["output"],
+        gates=tuple(gates),
+        children=tuple(children),
+        memories=tuple(memories),
+        signals={bit: tuple(names) for bit, names in signals.items()},
     )
 
 
@@ -188,12 +188,12 @@ def _memory(name: str, parameters: Mapping[str, str], nets: Mapping[str, list[Bi
     width, bits = number("WIDTH"), number("ABITS")
     enables = zip(nets["RD_EN"], range(number("RD_PORTS")), strict=False)
     return Memory(
-        str(parameters.get("MEMID", name)).removeprefix("\\"),
-        number("SIZE"),
-        width,
-        tuple((enable, tuple(nets["RD_ADDR"][bits * i : bits * (i + 1)])) for enable, i in enables),
-        tuple(tuple(nets["WR_EN"][width * i : width * (i + 1)]) for i in range(number("WR_PORTS"))),
-        tuple(nets["RD_DATA"]),
+        name=str(parameters.get("MEMID", name)).removeprefix("\\"),
+        words=number("SIZE"),
+        width=width,
+        reads=tuple((enable, tuple(nets["RD_ADDR"][bits * i : bits * (i + 1)])) for enable, i in enables),
+        writes=tuple(tuple(nets["WR_EN"][width * i : width * (i + 1)]) for i in range(number("WR_PORTS"))),
+        data=tuple(nets["RD_DATA"]),
     )
 
 

@@ -49,7 +49,9 @@ def energy(activity: Activity, library: Library) -> Energy:
     segments = len(activity.valid)
     data, clock, leakage = np.zeros(segments), np.zeros(segments), np.zeros(segments)
     for kind, gates in kinds.items():
-        one = _Kind(activity, library.cells[kind], gates, loads, slews, library.volts)
+        one = _Kind(
+            activity=activity, cell=library.cells[kind], gates=gates, loads=loads, slews=slews, volts=library.volts
+        )
         data += one.data()
         clock += one.clock()
         leakage += one.leakage()

@@ -102,7 +102,8 @@ def _layer(node: Node, layer: Layer, gates: Sequence[int], states: int) -> Funct
         hidden = [zeros if h is None else h.transpose(0, 1) if batch_first else h for h in initial]
         x = x.flip(time) if backwards else x
         first = hidden if states == 2 else hidden[0]
-        y, *last = layer(x, first, params, b is not None, 1, 0.0, False, directions == 2, batch_first)
+        how = b is not None, 1, 0.0, False, directions == 2, batch_first  # biases, layers, dropout, in training
+        y, *last = layer(x, first, params, *how)
         y = y.flip(time) if backwards else y
         y = y.reshape(*y.shape[:2], directions, size)
         return y if batch_first else y.transpose(1, 2), *(h.transpose(0, 1) if batch_first else h for h in last)

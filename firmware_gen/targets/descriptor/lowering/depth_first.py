@@ -139,7 +139,16 @@ def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequenc
         if dense and not view.base.offset:  # a crop's rows are not those of its input
             by_channels = channels.may_take_turns(before, after, (jobs[step][0], jobs[step + 1][0]), config)
             both = frozenset((before.source.base.name, tensor.storage) if by_channels else ())
-            result.append(Link(step, node.output, row, _rows(before), _rows(after), both))
+            result.append(
+                Link(
+                    step=step,
+                    value=node.output,
+                    row_words=row,
+                    source=_rows(before),
+                    reader=_rows(after),
+                    by_channels=both,
+                )
+            )
     return result
 
 
@@ -157,7 +166,14 @@ def _single(node: ir.Node, tensors: Mapping[str, Tensor]) -> Operation | None:
 
 def _rows(operation: Operation) -> Rows:
     op = operation.op
-    return Rows(op.height, op.out_height, op.kernel[0], op.stride[0], op.dilation[0], op.top)
+    return Rows(
+        inputs=op.height,
+        outputs=op.out_height,
+        kernel=op.kernel[0],
+        stride=op.stride[0],
+        dilation=op.dilation[0],
+        top=op.top,
+    )
 
 
 def all_groups(graph: ir.Graph, groups: Sequence[Group]) -> Iterator[Group]:

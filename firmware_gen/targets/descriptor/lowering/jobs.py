@@ -47,7 +47,16 @@ def windowed_jobs(
     target = operation.target.moved(image * operation.target_step)
     aux = operation.aux and operation.aux.moved(image * operation.aux_step)
     try:
-        cut = best_split(layer, op, operation.rectangle, source, target, config, aux, 1 if op.planes else cbg)
+        cut = best_split(
+            layer=layer,
+            op=op,
+            rectangle=operation.rectangle,
+            source=source,
+            target=target,
+            config=config,
+            aux=aux,
+            cbg=1 if op.planes else cbg,
+        )
     except HeepgenError:
         if not operation.aux or op.planes:
             raise

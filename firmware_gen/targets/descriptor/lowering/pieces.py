@@ -331,7 +331,16 @@ def pieces(
         k_spans = [*_cut(op.channels, channels, config.rows if op.kernel[1] == 1 else 1)]
     chain = list(itertools.product(_cut(op.kernel[0], ky), _cut(op.kernel[1], kx), k_spans))
     return [
-        Piece(rows, column, tap_y, tap_x, k_span or span, groups, first=i == 0, last=i == len(chain) - 1)
+        Piece(
+            rows=rows,
+            cols=column,
+            ky=tap_y,
+            kx=tap_x,
+            channels=k_span or span,
+            groups=groups,
+            first=i == 0,
+            last=i == len(chain) - 1,
+        )
         for column, (span, groups) in itertools.product(columns, spans)
         for i, (tap_y, tap_x, k_span) in enumerate(chain)
     ]

@@ -61,7 +61,9 @@ def choose_strips(f: Symbolic, config: Config, cbg: int | None = None, single: b
                 span = strip_span(f, first, strip, windows)
                 if span > room:
                     continue
-                cost, words = _cost(f, whole, first, strip, cbg, span, windows, config)
+                cost, words = _cost(
+                    f=f, whole=whole, first=first, strip=strip, cbg=cbg, span=span, windows=windows, config=config
+                )
                 if best is None or (cost, words) < (best.cost, best.bus_words):
                     best = Strips(first, strip, cbg, cost, words)
     return best

@@ -243,6 +243,10 @@ def simulate(descriptors: list[tuple[Linked, Banks]], config: Config) -> list[Es
     before, estimates = (0,) * len(completed[0]), []
     for after in completed:
         cycles, vectors, load, store, words, *waits = (b - a for a, b in zip(before, after, strict=True))
-        estimates.append(Estimate(cycles, vectors, load, store, words, tuple(waits)))
+        estimates.append(
+            Estimate(
+                cycles=cycles, vectors=vectors, load_stall=load, store_stall=store, bus_words=words, waits=tuple(waits)
+            )
+        )
         before = after
     return estimates

@@ -71,16 +71,16 @@ def demand(f: Descriptor[object], config: Config, padded: bool = False) -> Deman
     blocks = tuple(beats(block_outputs(f, 0 if padded else cb, config), config) for cb in range(f.ncb))
     store = f.out_px * f.groups * sum(blocks)
     return Demand(
-        vectors(f),
-        count,
-        size / (4 * config.ports),
-        1 if diagonal or not size else max(buffer.load_beats, math.ceil(size / buffer.row)),
-        blocks,
-        f.load_y_count * f.load_x_count * beats(f.load_c_count - f.load_gap, config),
-        store,
-        store if f.residual or f.acc_init else 0,
-        math.ceil(count * size / (4 * config.ports)),
-        0 if f.uniform else f.groups * f.ncb * timing.param_beats(f, config),
+        vectors=vectors(f),
+        tiles=count,
+        tile_beats=size / (4 * config.ports),
+        cut=1 if diagonal or not size else max(buffer.load_beats, math.ceil(size / buffer.row)),
+        blocks=blocks,
+        load=f.load_y_count * f.load_x_count * beats(f.load_c_count - f.load_gap, config),
+        store=store,
+        aux=store if f.residual or f.acc_init else 0,
+        weights=math.ceil(count * size / (4 * config.ports)),
+        params=0 if f.uniform else f.groups * f.ncb * timing.param_beats(f, config),
     )
 
 

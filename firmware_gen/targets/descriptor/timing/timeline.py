@@ -122,7 +122,16 @@ class Work:
         aux = drain * self.on_bus[1]
         bus = drain * self.on_bus[0] + aux + params
         tiles = blocks * self.steps * self.tile_beats
-        return BlockGroup(blocks, step, vector_to_drain(self.config, pixels * blocks), drain, tiles, params, aux, bus)
+        return BlockGroup(
+            blocks=blocks,
+            step=step,
+            to_drain=vector_to_drain(self.config, pixels * blocks),
+            drain=drain,
+            tiles=tiles,
+            params=params,
+            aux=aux,
+            bus=bus,
+        )
 
     @cached_property
     def shape(self) -> tuple[object, ...]:
