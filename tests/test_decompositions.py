@@ -40,6 +40,10 @@ def hidden(x):
     )
 
 
+def image(x, **size):
+    return F.interpolate(x[None], **size)[0]
+
+
 class Behind(nn.Module):
     """A function behind a layer."""
 
@@ -91,6 +95,26 @@ FUNCTIONS = {
         F.scaled_dot_product_attention(x, x, x, attn_mask=x > x.mT - 0.5)
         + F.scaled_dot_product_attention(x[None], x[None], x[None], attn_mask=x[:, :1])
     ),
+    "counts": lambda x: (x > 0).sum(1) / x.size(1) + x.masked_fill(x < 0, 0).sum(1) / (x > 0).sum(1).clamp(min=1),
+    "integers": lambda x: (
+        ((x > 0).int().sum(1) * 2 - 3).float() + (x * 3).long() + torch.maximum((x > 0).int(), (x < -1).int())
+    ),
+    "statistics of all": lambda x: (x - x.mean()) / (x.std() + x.abs().max()) + torch.stack([x.min(), x.max()]).sum(),
+    "a number": lambda x: x * torch.sigmoid(x.mean() * x.max() + torch.dot(x[0, 0], x[0, 1])),
+    "whole numbers": lambda x: x.floor() + (3 * x).ceil() - (4 * x).trunc() + (x * 2).round() + x.round(decimals=1),
+    "remainders": lambda x: x % 2.0 + torch.fmod(x, 0.5) + (3 * x) // 4.0 + torch.frac(x),
+    "sin, cos, tan": lambda x: torch.sin(30 * x) + torch.cos(x) * torch.tan(x / 2),
+    "bicubic": lambda x: (
+        image(x, size=(5, 9), mode="bicubic") + image(x, scale_factor=2.3, mode="bicubic")[..., :5, :9]
+    ),
+    "antialias": lambda x: image(x, size=(3, 3), mode="bilinear", antialias=True),
+    "bilinear by no INT8": lambda x: image(x, size=(29, 23), mode="bilinear"),
+    "products of many matrices": lambda x: (
+        x.reshape(1, 2, 1, 2, 2, 2) @ x.reshape(2, 2, 1, 2, 2)[:, :1]
+        + torch.ones(2, 2, 2, 2) @ x.reshape(2, 2, 1, 2, 2)
+    ),
+    "logsumexp": lambda x: torch.logsumexp(x, (1, 2), keepdim=True),
+    "weights by other operators": lambda x: F.linear(x, torch.linalg.inv(W) * torch.sinc(W) + torch.linalg.pinv(W)),
     "tril": lambda x: x.tril(),
     "masked_fill": lambda x: x.masked_fill(ABOVE, -3.0),
     "masked_fill, softmax": lambda x: x.masked_fill(ABOVE, float("-inf")).softmax(-1),

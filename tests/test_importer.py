@@ -485,11 +485,12 @@ class TwoInputs(nn.Module):
 
 REFUSED = {
     "unbatched conv": (nn.Sequential(conv(2, 3, 3)), (2, 8, 8), ["layer 0", "(2, 8, 8)", "(N, C, H, W)"]),
-    "sum of all": (Call(lambda x: x.sum()), (1, 2, 4, 4), ["sum", "without dimensions", "keepdim=True"]),
+    "output of integers": (Call(lambda x: (x > 0).sum(1)), (1, 2, 4, 4), ["output 0", "int64", ".float()"]),
+    "integers of one byte": (Call(lambda x: x.to(torch.int8).float()), (1, 2), ["_to_copy", "int8", "int64"]),
+    "remainder of 0.3": (Call(lambda x: x % 0.3), (1, 2), ["remainder", "power of two"]),
     "roll of all": (Call(lambda x: x.roll(1)), (1, 2, 4, 4), ["roll", "name one with dims"]),
     "many stretches": (Call(lambda x: x.flip(1)), (1, 99), ["flip", "99 stretches", "64 at most"]),
     "odd factor": (nn.Upsample(scale_factor=1.3), (1, 2, 5, 4), ["upsample", "=1.3 makes 5 of 4", "give size"]),
-    "interpolation": (nn.Upsample((200, 7), mode="bilinear"), (1, 2, 3, 4), ["upsample_bilinear2d", "integer factors"]),
     "crop of everything": (nn.Sequential(nn.ZeroPad2d((-8, 1, 0, 0))), (1, 2, 8, 8), ["layer 0", "crops everything"]),
     "crop of the batch": (Call(lambda x: x[1:]), (3, 2, 4, 4), ["slice", "batch"]),
     "empty slice": (Call(lambda x: x[:, 2:]), (3, 2, 4, 4), ["slice", "nothing is left"]),

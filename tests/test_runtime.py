@@ -42,6 +42,12 @@ int main(int, char** argv) {
   if (kind == 'i') heepstor::inverse_sqrt(in, out, count);
   if (kind == 'q') heepstor::square_root(in, out, count);
   if (kind == 'c') heepstor::reciprocal(in, out, count);
+  if (kind == 'F') heepstor::floor(in, out, count);
+  if (kind == 'C') heepstor::ceil(in, out, count);
+  if (kind == 'T') heepstor::trunc(in, out, count);
+  if (kind == 'R') heepstor::round(in, out, count);
+  if (kind == 'S') heepstor::sin(in, out, count);
+  if (kind == 'K') heepstor::cos(in, out, count);
   if (kind == 'n') heepstor::normalise(in, out, count / columns, columns, 1e-5f);
   if (kind == 'r') heepstor::root_mean_square(in, out, count / columns, columns, 0.25f);
   // 2 x 3 matrices of 5 x 7 and, one for all outer ones, of 7 x 6: columns, rows or neither side by side
@@ -105,12 +111,32 @@ def special():
     )
 
 
-@pytest.mark.parametrize("kind, name", [("e", "exp"), ("l", "log"), ("i", "rsqrt"), ("q", "sqrt"), ("c", "reciprocal")])
+HALVES = np.arange(-4001, 4002) / 2
+TURNS = np.pi / 2 * np.concatenate([np.arange(-9000, 9000), 2.0 ** np.arange(13, 120, 0.01)])
+"""Where a sine or a cosine is nearly 0, and one beyond what a multiplication by 2 / pi can tell."""
+ELEMENTARY_KINDS = {
+    "e": "exp",
+    "l": "log",
+    "i": "rsqrt",
+    "q": "sqrt",
+    "c": "reciprocal",
+    "F": "floor",
+    "C": "ceil",
+    "T": "trunc",
+    "R": "round",
+    "S": "sin",
+    "K": "cos",
+}
+
+
+@pytest.mark.parametrize("kind, name", ELEMENTARY_KINDS.items())
 def test_functions_without_a_table_equal_their_twins_and_pytorch(math, kind, name):
     """To the bit, within 3 units in the last place of float64, and where PyTorch has infinities, zeros and NaN."""
     rng = np.random.default_rng(9)
     bits = rng.integers(0, 2**32, 300_000, dtype=np.uint32).view(np.float32)
-    x = np.concatenate([special(), rng.uniform(-104, 89, 200_000), np.linspace(0.5, 4, 200_001)]).astype(np.float32)
+    x = np.concatenate([special(), rng.uniform(-104, 89, 200_000), np.linspace(0.5, 4, 200_001), HALVES, TURNS]).astype(
+        np.float32
+    )
     x = np.concatenate([x, bits])
     function = ir.Function(name)
     got = canonical_float(math(kind, x))
@@ -123,7 +149,7 @@ def test_functions_without_a_table_equal_their_twins_and_pytorch(math, kind, nam
     assert np.array_equal(got[same], want[same], equal_nan=True)
     assert np.array_equal(np.signbit(got[want == 0]), np.signbit(want[want == 0]))
     error = np.abs(got[~same] - exact[~same]) / np.spacing(np.abs(want[~same])).astype(np.float64)
-    assert error.max() < (3 if name == "sqrt" else 2)
+    assert error.max() < (3 if name in ("sqrt", "sin", "cos") else 2)
 
 
 @pytest.mark.parametrize("kind, model", [("s", softmax_model), ("g", log_softmax_model)])

@@ -77,7 +77,16 @@ class Apply(OfElements):
     kernel = "apply_table"
 
 
-ELEMENTARY = {"exp": "exp", "log": "log", "reciprocal": "reciprocal", "rsqrt": "inverse_sqrt", "sqrt": "square_root"}
+FINITE = ("floor", "ceil", "trunc", "round", "sin", "cos")
+"""Functions without a table that give a number for every number."""
+ELEMENTARY = {
+    "exp": "exp",
+    "log": "log",
+    "reciprocal": "reciprocal",
+    "rsqrt": "inverse_sqrt",
+    "sqrt": "square_root",
+    **{name: name for name in FINITE},
+}
 """Functions without a table, of all numbers, and what the C++ namespace heepstor calls them."""
 
 

@@ -76,7 +76,7 @@ LABELS = {
 """Names for the eye, as in torch.nn."""
 
 COMPARISONS = ("gt", "ge", "lt", "le")
-PARTS = ("exp", "log", "reciprocal", "sqrt", "rsqrt", *COMPARISONS)
+PARTS = ("exp", "log", "reciprocal", "sqrt", "rsqrt", "floor", "ceil", "trunc", "round", "sin", "cos", *COMPARISONS)
 """What models write functions with: `passes.functions` finds these. A part alone has no table: the CPU computes it, or,
 of comparisons, nobody."""
 

@@ -214,12 +214,111 @@ def reciprocal_model(x: np.ndarray) -> np.ndarray:
         return canonical_float(_F(1) / np.asarray(x, _F))
 
 
+def nearest_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::round on float32, element by element: of two integers the even one."""
+    x = np.asarray(x, _F)
+    with np.errstate(invalid="ignore"):
+        return canonical_float(np.rint(x))
+
+
+def floor_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::floor on float32, element by element."""
+    with np.errstate(invalid="ignore"):
+        return canonical_float(np.floor(np.asarray(x, _F)))
+
+
+def ceil_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::ceil on float32, element by element."""
+    with np.errstate(invalid="ignore"):
+        return canonical_float(np.ceil(np.asarray(x, _F)))
+
+
+def trunc_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::trunc on float32, element by element."""
+    with np.errstate(invalid="ignore"):
+        return canonical_float(np.trunc(np.asarray(x, _F)))
+
+
+_TURNS = (0x00000000, 0x28BE60DB, 0x9391054A, 0x7F09D5F4, 0x7D4D3770, 0x36D8A566, 0x4F10E410, 0x7F9458EA)
+
+
+def _far_quadrant(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """far_quadrant of math.cpp: quadrants, and what is left of x, from 2**17 on."""
+    bits = x.view(np.uint32).astype(np.uint64)
+    significand = (bits & np.uint64(0x7FFFFF)) << np.uint64(8) | np.uint64(1 << 31)
+    power = (bits >> np.uint64(23) & np.uint64(255)).astype(np.int64) - 126
+    word, shift = power >> 5, (power & 31).astype(np.uint64)
+    low, turns = np.uint64(0xFFFFFFFF), np.array(_TURNS, np.uint64)
+    part = [(turns[word + i] << np.uint64(32) | turns[word + i + 1]) >> (np.uint64(32) - shift) & low
+            for i in range(3)]  # fmt: skip
+    product = (significand * part[2] >> np.uint64(32)) + significand * part[1]
+    product = product + ((significand * part[0] & low) << np.uint64(32))
+    quadrant = (product + np.uint64(1 << 61)) >> np.uint64(62)
+    product = product << np.uint64(2)
+    below = product >> np.uint64(63) == 1
+    product = np.where(below, np.uint64(0) - product, product)
+    scale = np.full(x.shape, -64)
+    for step in (32, 16, 8, 4, 2, 1):
+        small = (product >> np.uint64(64 - step)) == 0
+        product = np.where(small, product << np.uint64(step), product)
+        scale = scale - np.where(small, step, 0)
+    size = (product >> np.uint64(32)).astype(np.uint32).astype(_F)
+    turned = fma_float_model(size, _F(1.57079637), size * _F(-4.37113883e-8))
+    turned = turned * _power_of_two(np.maximum(scale + 32, -126))
+    return quadrant.astype(np.uint32), np.where(below, -turned, turned)
+
+
+def _sine(x: np.ndarray, quarter: int) -> np.ndarray:
+    """sine of math.cpp on float32: of x, or of a quarter of a turn more."""
+    x = np.asarray(x, _F)
+    size = np.abs(x)
+    with np.errstate(all="ignore"):
+        near, far = size < _F(2.0**17), (size >= _F(2.0**17)) & (size < np.inf)
+        safe = np.where(near, x, _F(0))
+        rounded = fma_float_model(safe, _F(0.636619747), _F(12582912))
+        k = rounded - _F(12582912)
+        quadrant = rounded.view(np.uint32) - _F(12582912).view(np.uint32)
+        r = safe
+        for c in (-1.57079601, -3.13916473e-7, -5.39030253e-15):
+            r = fma_float_model(k, _F(c), r)
+        far_quadrant, far_rest = _far_quadrant(np.where(far, size, _F(2.0**17)))
+        quadrant = np.where(far, np.where(x < 0, np.uint32(0) - far_quadrant, far_quadrant), quadrant)
+        r = np.where(far, np.where(x < 0, -far_rest, far_rest), r)
+        quadrant = quadrant + np.uint32(quarter)
+        square = r * r
+        cosine = np.full_like(r, 2.44677067e-5)
+        for c in (-1.38877297e-3, 4.16666567e-2, -0.5, 1.0):
+            cosine = fma_float_model(cosine, square, _F(c))
+        y = np.full_like(r, 2.86567956e-6)
+        for c in (-1.98559923e-4, 8.33338592e-3, -1.66666672e-1):
+            y = fma_float_model(y, square, _F(c))
+        y = np.where(quadrant & np.uint32(1), cosine, fma_float_model(y, r * square + _F(0), r))
+        y = np.where(quadrant & np.uint32(2), -y, y)
+        return canonical_float(np.where(near | far, y, _F(np.nan)))
+
+
+def sin_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::sin on float32, element by element."""
+    return _sine(x, 0)
+
+
+def cos_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::cos on float32, element by element."""
+    return _sine(x, 1)
+
+
 ELEMENTARY = {
     "exp": exp_model,
     "log": log_model,
     "reciprocal": reciprocal_model,
     "rsqrt": inverse_sqrt_model,
     "sqrt": square_root_model,
+    "floor": floor_model,
+    "ceil": ceil_model,
+    "trunc": trunc_model,
+    "round": nearest_model,
+    "sin": sin_model,
+    "cos": cos_model,
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from firmware_gen.ir import ELEMENTARY, Activate, Activation, Combined, Expand, Graph, Mul, Node, Scale, Value
+from firmware_gen.ir import ELEMENTARY, FINITE, Activate, Activation, Combined, Expand, Graph, Mul, Node, Scale, Value
 from firmware_gen.ir.functions import COMPARISONS
 from firmware_gen.refusal import refusal
 
@@ -82,7 +82,7 @@ def _infinite(graph: Graph, value: str) -> str | None:
     node = graph.producer(value)
     if node is None or _is_comparison(node):
         return None
-    if isinstance(node, Activate) and node.act.function and node.act.function.name in ELEMENTARY:
+    if isinstance(node, Activate) and node.act.function and node.act.function.name in ELEMENTARY.keys() - set(FINITE):
         return node.act.function.name
     if node.of_single_elements or not node.computes:
         return next((found for v in node.inputs if (found := _infinite(graph, v))), None)

@@ -178,6 +178,85 @@ void scale_row(const float* in, float* out, uint32_t count, float factor) {
   return r + p + k * 0.693359375f;
 }
 
+/** The integer nearest to x, the even one of two, with the sign of x. */
+inline float nearest(float x) {
+  constexpr float kWhole = 8388608.0f;  // 2^23, from which on float32 has integers only
+  const uint32_t sign = bits_of(x) & kSign;
+  const float size = from_bits(bits_of(x) ^ sign);
+  if (!(size < kWhole)) return x + 0.0f;
+  return from_bits(bits_of(size + kWhole - kWhole) | sign);
+}
+
+/** The integer nearest to x of those not above it, or where `negative` not below; both have the sign of x. */
+inline float bounded(float x, bool negative) {
+  const float y = nearest(x);
+  const float step = negative ? 1.0f : -1.0f;
+  return (negative ? y < x : y > x) ? from_bits(bits_of(y + step) | (bits_of(x) & kSign)) : y;
+}
+
+/** Bits of 1 / (2 pi), from the 32 before its binary point on. */
+constexpr uint32_t kTurns[] = {0x00000000u, 0x28be60dbu, 0x9391054au, 0x7f09d5f4u,
+                               0x7d4d3770u, 0x36d8a566u, 0x4f10e410u, 0x7f9458eau};
+
+/** |x| as a multiple of pi / 2, which is returned modulo 4, and a remainder; 2^17 <= |x|, finite. */
+uint32_t far_quadrant(float x, float& rest) {
+  const uint32_t bits = bits_of(x);
+  const uint32_t significand = (bits & 0x7fffffu) << 8 | kSign, power = (bits >> 23 & 255) - 126;
+  const uint32_t word = power >> 5, shift = power & 31;
+  uint32_t part[3];  // 2^power turns, of which whole ones do not count
+  for (uint32_t i = 0; i < 3; ++i) {
+    const uint64_t two = static_cast<uint64_t>(kTurns[word + i]) << 32 | kTurns[word + i + 1];
+    part[i] = static_cast<uint32_t>(two >> (32 - shift));
+  }
+  uint64_t product = (static_cast<uint64_t>(significand) * part[2] >> 32) + static_cast<uint64_t>(significand) * part[1];
+  product += static_cast<uint64_t>(significand * part[0]) << 32;  // turns * 2^64: two bits are the quadrant
+  const uint32_t quadrant = static_cast<uint32_t>((product + (1ull << 61)) >> 62);
+  product <<= 2;
+  const bool below = product >> 63;
+  product = below ? 0 - product : product;
+  int32_t scale = -64;
+  for (; product != 0 && !(product >> 63); --scale) product <<= 1;
+  const float size = static_cast<float>(static_cast<uint32_t>(product >> 32));
+  const float turned = __builtin_fmaf(size, 1.57079637f, size * -4.37113883e-8f) * power_of_two(scale + 32);
+  rest = below ? -turned : turned;
+  return quadrant;
+}
+
+/** The sine of x, or of a quarter of a turn more. */
+float sine(float x, uint32_t quarter) {
+  const uint32_t sign = bits_of(x) & kSign;
+  if ((bits_of(x) ^ sign) >= kInfinity) return from_bits(kNan);
+  uint32_t quadrant;
+  float r;
+  if ((bits_of(x) ^ sign) < 0x48000000u) {  // 2^17
+    constexpr float kRound = 12582912.0f;
+    const float rounded = __builtin_fmaf(x, 0.636619747f, kRound);
+    const float k = rounded - kRound;
+    quadrant = bits_of(rounded) - bits_of(kRound);
+    r = __builtin_fmaf(k, -1.57079601f, x);
+    r = __builtin_fmaf(k, -3.13916473e-7f, r);
+    r = __builtin_fmaf(k, -5.39030253e-15f, r);
+  } else {
+    quadrant = far_quadrant(from_bits(bits_of(x) ^ sign), r);
+    if (sign) quadrant = 0 - quadrant, r = -r;
+  }
+  quadrant += quarter;
+  const float square = r * r;
+  float y;
+  if (quadrant & 1) {
+    y = __builtin_fmaf(2.44677067e-5f, square, -1.38877297e-3f);
+    y = __builtin_fmaf(y, square, 4.16666567e-2f);
+    y = __builtin_fmaf(y, square, -0.5f);
+    y = __builtin_fmaf(y, square, 1.0f);
+  } else {
+    y = __builtin_fmaf(2.86567956e-6f, square, -1.98559923e-4f);
+    y = __builtin_fmaf(y, square, 8.33338592e-3f);
+    y = __builtin_fmaf(y, square, -1.66666672e-1f);
+    y = __builtin_fmaf(y, r * square + 0.0f, r);  // -0 stays -0
+  }
+  return quadrant & 2 ? -y : y;
+}
+
 }  // namespace
 
 float exp(float x) {
@@ -294,6 +373,30 @@ void square_root(const float* in, float* out, uint32_t count) {
 
 void reciprocal(const float* in, float* out, uint32_t count) {
   each(in, out, count, [](float x) HEEPSTOR_INLINE { return 1.0f / x; });
+}
+
+void floor(const float* in, float* out, uint32_t count) {
+  each(in, out, count, [](float x) HEEPSTOR_INLINE { return bounded(x, false); });
+}
+
+void ceil(const float* in, float* out, uint32_t count) {
+  each(in, out, count, [](float x) HEEPSTOR_INLINE { return bounded(x, true); });
+}
+
+void trunc(const float* in, float* out, uint32_t count) {
+  each(in, out, count, [](float x) HEEPSTOR_INLINE { return bounded(x, x < 0.0f); });
+}
+
+void round(const float* in, float* out, uint32_t count) {
+  each(in, out, count, [](float x) HEEPSTOR_INLINE { return nearest(x); });
+}
+
+void sin(const float* in, float* out, uint32_t count) {
+  each(in, out, count, [](float x) HEEPSTOR_INLINE { return sine(x, 0); });
+}
+
+void cos(const float* in, float* out, uint32_t count) {
+  each(in, out, count, [](float x) HEEPSTOR_INLINE { return sine(x, 1); });
 }
 
 /** out = (in - mean) / sqrt(variance + eps), of each of `rows` rows of `count` values. In place is fine. */

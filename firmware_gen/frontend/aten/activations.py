@@ -24,7 +24,7 @@ Bound = str | float | torch.Tensor | None
 """A bound of a clamp, as a handler finds it: computed, a number, a constant, or none."""
 
 
-@handles("relu")
+@handles("relu", integers=True)
 def _relu(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Activate, a["self"], act=ir.RELU)
 
@@ -34,12 +34,12 @@ def _relu6(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Activate, a["self"], act=ir.RELU6)
 
 
-@handles("hardtanh", "clamp", "clamp_min", "clamp_max", reads="self min_val max_val min max")
+@handles("hardtanh", "clamp", "clamp_min", "clamp_max", reads="self min_val max_val min max", integers=True)
 def _clamp(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _emit_clamp(imp, node, a["self"], a.get("min_val", a.get("min")), a.get("max_val", a.get("max")))
 
 
-@handles("maximum", "minimum", reads="self other")
+@handles("maximum", "minimum", reads="self other", integers=True)
 def _maximum(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return emit_extremum(imp, node, a, plain_name(node) == "maximum")
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from firmware_gen.frontend.exported.importer import Importer
 
-from firmware_gen.frontend.aten.registry import as_tensor, channel_dim, float32, handles, schema
+from firmware_gen.frontend.aten.registry import as_tensor, channel_dim, float32, handles, plain_name, schema
 from firmware_gen.passes.edits.rewrite import in_pytorch_order
 
 Affine = Callable[[np.ndarray], tuple[ArrayLike, ArrayLike]]
 """(scale, bias) as functions of a constant."""
 
 
-@handles("add", "sub", "rsub", reads="self other alpha")
+@handles("add", "sub", "rsub", reads="self other alpha", integers=True)
 def _add(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """`a + alpha * b`: two computed tensors are added, constants become a Scale."""
     first, second, alpha = a["self"], a["other"], float32(a.get("alpha", 1))
@@ -53,7 +53,7 @@ def _mask(imp: Importer, node: fx.Node, constant: torch.Tensor) -> np.ndarray:
     return np.where(constant.isinf(), constant, imp.weight(node, constant.where(~constant.isinf(), 0), "operand"))
 
 
-@handles("mul", reads="self other")
+@handles("mul", reads="self other", integers=True)
 def _mul(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     first, second = a["self"], a["other"]
     if isinstance(first, str) and isinstance(second, str):
@@ -78,7 +78,7 @@ def emit_combined(
     shapes = [operand.shape if isinstance(operand, np.ndarray) else imp.shape(operand) for operand in (first, second)]
     shape = np.broadcast_shapes(*shapes)
     if len(shape) > 4 and len(set(shapes)) > 1:
-        whole, *parts = _folded(shape, shapes)
+        whole, *parts = folded(shape, shapes)
         if len(whole) > 4:
             raise imp.refuse(
                 node,
@@ -95,7 +95,7 @@ def emit_combined(
     return _combined(imp, node, kind, first, second, shape, emit)
 
 
-def _folded(shape: ir.Shape, shapes: Sequence[ir.Shape]) -> list[ir.Shape]:
+def folded(shape: ir.Shape, shapes: Sequence[ir.Shape]) -> list[ir.Shape]:
     """A shape, and those of operands that go together to it, with neighbouring dimensions taken together that each
     operand has all or nothing of."""
     aligned = [(1,) * (len(shape) - len(s)) + tuple(s) for s in shapes]
@@ -135,7 +135,8 @@ def _with_rank(imp: Importer, node: fx.Node, operand: str | np.ndarray, rank: in
 def _div(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     source, divisor = a["self"], a["other"]
     if a.get("rounding_mode") is not None:
-        raise imp.refuse(node, f"rounding_mode={a['rounding_mode']!r}; None is supported")
+        whole = {"floor": "floor", "trunc": "trunc"}[a["rounding_mode"]]
+        return imp.emit(node, ir.Identity, _whole_quotient(imp, node, source, divisor, whole))
     if isinstance(divisor, str):
         act = ir.Activation(function=ir.Function("reciprocal"))
         inverse = imp.inner(node, ir.Activate, divisor, shape=imp.shape(divisor), act=act)
@@ -145,7 +146,32 @@ def _div(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _emit_affine(imp, node, source, divisor, lambda c: (1 / c, 0.0))
 
 
-@handles("neg")
+def _whole_quotient(imp: Importer, node: fx.Node, source: Any, divisor: Any, name: str) -> str:
+    """A rounded quotient by a power of two, which float32 computes exactly; of others the last bit would decide."""
+    number = None if isinstance(divisor, str) or as_tensor(divisor).numel() != 1 else float(as_tensor(divisor).item())
+    if not isinstance(source, str) or not number or abs(math.frexp(number)[0]) != 0.5:
+        raise imp.refuse(node, "it rounds a quotient by something else than a power of two; divide, then use floor")
+    act = ir.Activation(function=ir.Function(name))
+    quotient = scale_step(imp, node, source, 1 / number)
+    return imp.inner(node, ir.Activate, quotient, shape=imp.shape(quotient), act=act)
+
+
+@handles("remainder", "fmod", reads="self other")
+def _remainder(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """x - d * (x / d), rounded down, or towards 0."""
+    name = "floor" if plain_name(node) == "remainder" else "trunc"
+    whole = _whole_quotient(imp, node, a["self"], a["other"], name)
+    return emit_combined(
+        imp, node, ir.Add, a["self"], scale_step(imp, node, whole, -float(as_tensor(a["other"]).item()))
+    )
+
+
+@handles("floor_divide", reads="self other")
+def _floor_divide(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return imp.emit(node, ir.Identity, _whole_quotient(imp, node, a["self"], a["other"], "floor"))
+
+
+@handles("neg", integers=True)
 def _neg(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _emit_affine(imp, node, a["self"], -1.0, lambda c: (c, 0.0))
 

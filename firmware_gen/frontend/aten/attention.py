@@ -17,29 +17,24 @@ if TYPE_CHECKING:
 
     from firmware_gen.frontend.exported.importer import Importer
 
-from firmware_gen.frontend.aten.arithmetic import emit_combined, scale_step
+from firmware_gen.frontend.aten.arithmetic import emit_combined, folded, scale_step
 from firmware_gen.frontend.aten.registry import arguments_of, handles
-from firmware_gen.frontend.aten.selection import taken
+from firmware_gen.frontend.aten.selection import repeated, taken
 
 HIDDEN = -1e30
 """What a mask adds to a score that does not count: its exponential is 0."""
 
 
-def product_fields(
-    imp: Importer, node: fx.Node, first: ir.Shape, second: ir.Shape, turned: bool = False
-) -> dict[str, Any]:
+def product_fields(first: ir.Shape, second: ir.Shape, turned: bool = False) -> dict[str, Any]:
     """Fields of the MatMul of tensors of these shapes, which broadcast as those of torch.matmul; `turned`: the second
     one's rows are columns."""
     first = (1, *first) if len(first) == 1 else first
     second = (*second, 1) if len(second) == 1 else second
     batch = np.broadcast_shapes(first[:-2], second[:-2])
-    if first[:-2] == second[:-2] and len(batch) > 2:
-        batch = (math.prod(batch),)
-        first, second = (*batch, *first[-2:]), (*batch, *second[-2:])
     if len(batch) > 2:
-        raise imp.refuse(
-            node, f"its operands have shapes {first} and {second}; two dimensions of matrices can broadcast"
-        )
+        batch, *parts = folded(batch, (first[:-2], second[:-2]))
+        first, second = (*parts[0], *first[-2:]), (*parts[1], *second[-2:])
+    assert len(batch) <= 2, "operands are expanded before"
     inner, outer = (*reversed(batch), 1, 1)[:2]
     rows, depth = first[-2:]
     columns = second[-2 if turned else -1]
@@ -71,6 +66,24 @@ def operand(imp: Importer, node: fx.Node, value: str | torch.Tensor) -> str:
     return value if isinstance(value, str) else imp.constant(node, imp.weight(node, value, "operand"))
 
 
+def _in_two_groups(imp: Importer, node: fx.Node, a: str, b: str) -> tuple[str, str]:
+    """The operands, expanded where more than two groups of their dimensions would broadcast."""
+    shapes = [imp.shape(value)[:-2] for value in (a, b)]
+    batch = np.broadcast_shapes(*shapes)
+    if len(batch) <= 2 or len(folded(batch, shapes)[0]) <= 2:
+        return a, b
+    whole = (repeated(imp, node, _with_batch(imp, node, value, len(batch)), (*batch, *imp.shape(value)[-2:]))
+             for value in (a, b))  # fmt: skip
+    first, second = whole
+    return first, second
+
+
+def _with_batch(imp: Importer, node: fx.Node, value: str, count: int) -> str:
+    shape = imp.shape(value)
+    missing = count + 2 - len(shape)
+    return imp.inner(node, ir.Reshape, value, shape=(1,) * missing + shape) if missing else value
+
+
 def emit_product(
     imp: Importer,
     node: fx.Node,
@@ -83,10 +96,8 @@ def emit_product(
 ) -> str:
     """scale * first @ second, whose rows are columns where `turned`. inner: `Importer.inner`, for what is computed on
     the way to the node's result, and has its shape."""
-    a, b = (operand(imp, node, value) for value in (first, second))
-    if not node.meta["val"].shape:
-        raise imp.refuse(node, "it computes a number without dimensions; keep one dimension")
-    fields = product_fields(imp, node, imp.shape(a), imp.shape(b), turned and len(imp.shape(b)) > 1)
+    a, b = _in_two_groups(imp, node, *(operand(imp, node, value) for value in (first, second)))
+    fields = product_fields(imp.shape(a), imp.shape(b), turned and len(imp.shape(b)) > 1)
     if inner:
         return inner(node, ir.MatMul, a, b, shape=tuple(node.meta["val"].shape), scale=scale, **fields)
     return imp.emit(node, ir.MatMul, a, b, scale=scale, **fields)
@@ -101,7 +112,7 @@ def _attention(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     shape, features = imp.shape(query), imp.shape(query)[-1]
     if a["enable_gqa"]:
         key, value = (_for_every_head(imp, node, part, shape[-3]) for part in (key, value))
-    fields = product_fields(imp, node, shape, imp.shape(key), turned=True)
+    fields = product_fields(shape, imp.shape(key), turned=True)
     outer, inner, queries, _, keys = fields["sizes"]
     scale = 1 / math.sqrt(features) if a["scale"] is None else a["scale"]
     rows = (outer * inner * queries, keys)
@@ -117,7 +128,7 @@ def _attention(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     weights = imp.inner(node, ir.Softmax, scores, shape=rows, suffix="softmax", axis=-1)
     if chosen:
         weights = imp.inner(node, ir.Mul, weights, chosen, shape=rows)
-    fields = product_fields(imp, node, (*shape[:-1], keys), imp.shape(value))
+    fields = product_fields((*shape[:-1], keys), imp.shape(value))
     return imp.emit(node, ir.MatMul, weights, value, **fields)
 
 

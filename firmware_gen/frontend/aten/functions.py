@@ -84,7 +84,7 @@ def _glu(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Mul, first, function_step(imp, node, second, "sigmoid"))
 
 
-@handles("abs")
+@handles("abs", integers=True)
 def _abs(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Activate, a["self"], act=ir.Activation(slope=-1.0))
 
@@ -117,7 +117,7 @@ def _pow(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Identity, x) if exponent == 1 else _power(imp, node, x, int(exponent))
 
 
-@handles("square")
+@handles("square", integers=True)
 def _square(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _power(imp, node, a["self"], 2)
 
@@ -135,9 +135,33 @@ def _power(imp: Importer, node: fx.Node, x: str, exponent: int, emit: Callable[.
 # --- parts -----------------------------------------------------------------------------------------------------
 
 
-@handles("exp", "log", "reciprocal", "sqrt", "rsqrt")
+@handles("exp", "log", "reciprocal", "sqrt", "rsqrt", "sin", "cos", "floor", "ceil", "trunc", "fix")
 def _part(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    return emit_function(imp, node, a["self"], plain_name(node).strip("_"))
+    return emit_function(imp, node, a["self"], {"fix": "trunc"}.get(plain_name(node), plain_name(node)))
+
+
+@handles("round", reads="self decimals")
+def _round(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """To the even one of two neighbours, as IEEE 754 does."""
+    decimals = a.get("decimals", 0)
+    if decimals == 0:
+        return emit_function(imp, node, a["self"], "round")
+    scaled = scale_step(imp, node, a["self"], 10.0**decimals)
+    return imp.emit(
+        node, ir.Identity, scale_step(imp, node, function_step(imp, node, scaled, "round"), 10.0**-decimals)
+    )
+
+
+@handles("frac")
+def _frac(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    whole = scale_step(imp, node, function_step(imp, node, a["self"], "trunc"), -1.0)
+    return emit_combined(imp, node, ir.Add, a["self"], whole)
+
+
+@handles("tan")
+def _tan(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    sine, cosine = (function_step(imp, node, a["self"], name) for name in ("sin", "cos"))
+    return emit_combined(imp, node, ir.Mul, sine, function_step(imp, node, cosine, "reciprocal"))
 
 
 @handles("expm1")
@@ -212,7 +236,7 @@ def _sign(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Identity, value)
 
 
-@handles("where", reads="condition self other")
+@handles("where", reads="condition self other", integers=True)
 def _where(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """condition * self + (1 - condition) * other, with a condition of 0 and 1."""
     condition = a["condition"]
@@ -238,7 +262,7 @@ def _where(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return emit_combined(imp, node, ir.Add, parts[0], np.zeros(shape))
 
 
-@handles("masked_fill", reads="self mask value")
+@handles("masked_fill", reads="self mask value", integers=True)
 def _masked_fill(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _where(imp, node, {"condition": a["mask"], "self": a["value"], "other": a["self"]})
 

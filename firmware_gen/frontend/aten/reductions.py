@@ -24,7 +24,7 @@ from firmware_gen.frontend.aten.shapes import permuted
 
 
 @handles("any", "all", reads="self dim keepdim", truths=True)
-@handles("mean", "sum", "amax", "amin", "max", "min", reads="self dim keepdim dtype other")
+@handles("mean", "sum", "amax", "amin", "max", "min", reads="self dim keepdim dtype other", integers=True)
 def _reduce(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """Over space a pooling whose window is the whole map, then over all other dimensions; a minimum is -max(-x)."""
     name, value, overload = plain_name(node), a["self"], schema(node).overload_name
@@ -34,7 +34,7 @@ def _reduce(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         raise imp.refuse(node, "named dimensions are not supported; use numbers")
     if name in ("any", "all"):
         check_truth(imp, node)
-    dims = _dimensions(imp, node, a)
+    dims = _dimensions(imp, a)
     kind = {"mean": "mean", "sum": "sum"}.get(name, "max")
     least = name in ("amin", "min", "all")
     value = scale_step(imp, node, value, -1.0) if least else value
@@ -43,11 +43,11 @@ def _reduce(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Reshape, value)
 
 
-@handles("prod", reads="self dim keepdim dtype")
+@handles("prod", reads="self dim keepdim dtype", integers=True)
 def _product(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """Halves times halves; what is left over is the next ones' last."""
     value = a["self"]
-    for dim in _dimensions(imp, node, a):
+    for dim in _dimensions(imp, a):
         while (count := imp.shape(value)[dim]) > 1:
             first, second = (taken(imp, node, value, dim, range(i, i + count // 2)) for i in (0, count // 2))
             product = emit_combined(imp, node, ir.Mul, first, second, imp.inner)
@@ -56,7 +56,7 @@ def _product(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Reshape, value)
 
 
-@handles("cumsum", reads="self dim dtype")
+@handles("cumsum", reads="self dim dtype", integers=True)
 def _sums(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """A product with ones, of INT8 as they are."""
     value, dim = _last(imp, node, a)
@@ -68,7 +68,7 @@ def _sums(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _back(imp, node, imp.inner(node, ir.Reshape, value, shape=shape), dim)
 
 
-@handles("cumprod", "cummax", "cummin", reads="self dim dtype")
+@handles("cumprod", "cummax", "cummin", reads="self dim dtype", integers=True)
 def _scan(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """Each with those 1, 2, 4, .. places before it."""
     kind = ir.Mul if plain_name(node) == "cumprod" else ir.Maximum
@@ -100,7 +100,7 @@ def _back(imp: Importer, node: fx.Node, value: str, dim: int) -> str:
 
 @handles("linalg_vector_norm", "norm", reads="self p ord dim keepdim dtype")
 def _norm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    value, dims = a["self"], _dimensions(imp, node, a)
+    value, dims = a["self"], _dimensions(imp, a)
     order = a["ord"] if "ord" in a else a["p"]
     if order in (None, 2):
         square = emit_combined(imp, node, ir.Mul, value, value, imp.inner)
@@ -115,7 +115,7 @@ def _norm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 
 @handles("var", "std", reads="self dim unbiased correction keepdim")
 def _variance(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    value, dims = a["self"], _dimensions(imp, node, a)
+    value, dims = a["self"], _dimensions(imp, a)
     given = a.get("correction")
     correction = float(a.get("unbiased", True) if given is None else given)
     count = math.prod(imp.shape(value)[d] for d in dims)
@@ -132,13 +132,10 @@ def _variance(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Reshape, value)
 
 
-def _dimensions(imp: Importer, node: fx.Node, a: dict[str, Any]) -> set[int]:
+def _dimensions(imp: Importer, a: dict[str, Any]) -> set[int]:
     """Those that an operator reduces."""
     rank, given = len(imp.shape(a["self"])), a.get("dim")
-    dims = {d % rank for d in ([given] if isinstance(given, int) else given or range(rank))}
-    if len(dims) == rank and not a.get("keepdim"):
-        raise imp.refuse(node, "it computes a number without dimensions; give dim, or keepdim=True")
-    return dims
+    return {d % rank for d in ([given] if isinstance(given, int) else given or range(rank))}
 
 
 def _reduced(imp: Importer, node: fx.Node, value: str, dims: set[int], kind: str) -> str:

@@ -26,6 +26,7 @@ HANDLERS: dict[str, Handler] = {}
 READS: dict[str, frozenset[str]] = {}
 """By operator: the arguments that its handler understands. Any other must have its default."""
 OF_TRUTHS: set[str] = set()
+OF_INTEGERS: set[str] = set()
 """Operators that make of 0 and 1, for false and true, 0 and 1."""
 HARMLESS = frozenset(
     ("memory_format", "non_blocking", "copy", "pin_memory", "device", "implicit", "cudnn_enabled", "momentum")
@@ -38,6 +39,7 @@ MOVING_OPERATORS = frozenset(
     )
 )
 """Operators that move the elements of a weight, and change none."""
+INTEGERS = frozenset((torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64))
 OF_SHAPE = frozenset(("full_like", "new_full", "new_ones", "new_zeros", "ones_like", "zeros_like"))
 """Operators that look at no value of their input."""
 CREATING = frozenset(
@@ -64,14 +66,18 @@ CHECKED = ("_linalg_", "_fft_")
 """How the names of torch's helpers begin that decompositions leave of operators whose arguments they have checked."""
 
 
-def handles(*names: str, reads: str = "self", truths: bool = False) -> Callable[[Function], Function]:
+def handles(
+    *names: str, reads: str = "self", truths: bool = False, integers: bool = False
+) -> Callable[[Function], Function]:
     """Registers the handler of the ATen operators `names`, and the arguments that it reads, separated by blanks.
-    truths: of true and false they make nothing else."""
+    truths: of true and false they make nothing else. integers: of integers, up to 2^24, they make in float32 what they
+    make in integers; those of truths do as well."""
 
     def register(function: Function) -> Function:
         HANDLERS.update(dict.fromkeys(names, function))
         READS.update(dict.fromkeys(names, frozenset(reads.split())))
         OF_TRUTHS.update(names if truths else ())
+        OF_INTEGERS.update(names if truths or integers else ())
         return function
 
     return register

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.arithmetic import emit_combined
-from firmware_gen.frontend.aten.functions import emit_chosen
-from firmware_gen.frontend.aten.registry import float32, handles, plain_name
+from firmware_gen.frontend.aten.attention import product_fields
+from firmware_gen.frontend.aten.functions import emit_chosen, function_step
+from firmware_gen.frontend.aten.registry import INTEGERS, float32, handles, plain_name
 from firmware_gen.frontend.aten.selection import Places, in_parts, joined, places_of, repeated, taken
 from firmware_gen.operations.interpolation import fits
 
@@ -48,7 +49,7 @@ def _stack(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Reshape, joined(imp, node, _operands(imp, node, parts), dim))
 
 
-@handles("pad", "constant_pad_nd", reads="self pad mode value")
+@handles("pad", "constant_pad_nd", reads="self pad mode value", integers=True)
 def _pad(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     mode, value = a.get("mode", "constant"), a.get("value")
     amounts = [int(p) for p in a["pad"]]
@@ -171,14 +172,47 @@ def _interpolate(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     _check_scales(imp, node, a, before[2:], out[2:])
     if not fits(before, out, aligned):
         rows = (*before[:2], out[2], before[3])
-        for wide, high in ((before, rows), (rows, out)):
-            if not fits(wide, high, aligned):
-                raise imp.refuse(
-                    node, f"from {before[2:]} to {out[2:]} its weights are no multiples of 1/127; use integer factors"
-                )
+        if not (fits(before, rows, aligned) and fits(rows, out, aligned)):
+            return _by_matrices(imp, node, a)
         if len(after) == 4:
             source = imp.inner(node, ir.Interpolate, source, shape=rows, align_corners=aligned)
     return imp.emit(node, ir.Interpolate, source, align_corners=aligned)
+
+
+@handles(
+    "upsample_bicubic2d",
+    "_upsample_bilinear2d_aa",
+    "_upsample_bicubic2d_aa",
+    reads="self input output_size scales_h scales_w scale_factors align_corners",
+)
+def _by_matrices(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """Products with constant matrices, which torch's operator makes of the unit matrix, axis by axis."""
+    value, out = a["input"] if "input" in a else a["self"], tuple(node.meta["val"].shape)
+    given = a.get("scale_factors") or [a.get(name) for name in ("scales", "scales_h", "scales_w") if name in a]
+    scales = dict(zip(range(len(out) - 1, 1, -1), given[::-1], strict=False))
+    assert isinstance(node.target, torch._ops.OpOverload)
+    operator = getattr(torch.ops.aten, plain_name(node)).default
+    for dim in range(len(out) - 1, 1, -1):
+        size = imp.shape(value)[dim]
+        if size == out[dim]:
+            continue
+        if len(out) == 3:
+            matrix = operator(torch.eye(size).double()[None], out[2:], a["align_corners"], scales.get(dim))[0]
+        else:
+            matrix = operator(
+                torch.eye(size).double()[None, None], [size, out[dim]], a["align_corners"], None, scales.get(dim)
+            )
+        matrix = matrix.reshape(size, out[dim])
+        rest = tuple(n for d, n in enumerate(imp.shape(value)) if d != dim)
+        value = permuted(imp, node, value, [*(d for d in range(len(out)) if d != dim), dim])
+        rows = (1, math.prod(rest), size)
+        value = imp.inner(node, ir.Reshape, value, shape=rows)
+        fields = product_fields(rows, (1, *matrix.shape))
+        constant = imp.constant(node, imp.weight(node, matrix[None], "matrix"))
+        value = imp.inner(node, ir.MatMul, value, constant, shape=(*rows[:2], out[dim]), scale=1.0, **fields)
+        value = imp.inner(node, ir.Reshape, value, shape=(*rest, out[dim]))
+        value = permuted(imp, node, value, [*range(dim), len(out) - 1, *range(dim, len(out) - 1)])
+    return imp.emit(node, ir.Reshape, value)
 
 
 @handles(
@@ -335,6 +369,11 @@ def _added(imp: Importer, node: fx.Node, old: str | torch.Tensor, values: str, p
 )
 def _identity(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     source = a["self"] if "self" in a else a["input"]
-    if node.meta["val"].dtype == torch.bool and node.all_input_nodes[0].meta["val"].dtype != torch.bool:
+    before, after = node.all_input_nodes[0].meta["val"].dtype, node.meta["val"].dtype
+    if after == torch.bool and before != torch.bool:
         raise imp.refuse(node, "it makes truth of numbers; compare them with 0")
+    if before.is_floating_point and after in (torch.int32, torch.int64):
+        source = function_step(imp, node, source, "trunc")
+    elif before != torch.bool and after in INTEGERS and not torch.can_cast(before, after):
+        raise imp.refuse(node, f"it makes {str(after).removeprefix('torch.')} of numbers; use int32 or int64")
     return imp.emit(node, ir.Identity, source)

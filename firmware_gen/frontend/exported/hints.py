@@ -15,7 +15,7 @@ QUANTISED_ACTIVATIONS = (
 )
 
 HINTS = (
-    dict.fromkeys(("upsample_bicubic2d", "upsample_bilinear2d_aa", "grid_sampler", "grid_sampler_2d"), _RESIZE)
+    dict.fromkeys(("grid_sampler", "grid_sampler_2d"), _RESIZE)
     | dict.fromkeys(("argmax", "argmin", "topk", "sort", "argsort", "nonzero", "median"), _OUTSIDE)
     | dict.fromkeys(("embedding", "embedding_bag", "one_hot", "stft", "fft_rfft"), _BEFORE)
     | dict.fromkeys(

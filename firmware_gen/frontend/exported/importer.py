@@ -22,7 +22,7 @@ from torch.export.graph_signature import OutputKind
 
 from firmware_gen import ir
 from firmware_gen.frontend.aten import HANDLERS, HARMLESS, OF_SHAPE, READS, is_function
-from firmware_gen.frontend.aten.registry import OF_TRUTHS, arguments_of, schema
+from firmware_gen.frontend.aten.registry import INTEGERS, OF_INTEGERS, OF_TRUTHS, arguments_of, schema
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, QUANTISERS, scale_of
 from firmware_gen.frontend.exported.prepare import (
@@ -30,13 +30,26 @@ from firmware_gen.frontend.exported.prepare import (
     Model,
     as_tensors,
     check_input_shapes,
+    check_modes,
     dtype_name,
     export,
     first_line,
     functionalised,
     with_fixed_sizes,
+    with_known_constants,
 )
-from firmware_gen.frontend.exported.program import Interface, Pairs, constants_of, interface_of, needless, user_inputs
+from firmware_gen.frontend.exported.program import (
+    Interface,
+    Pairs,
+    aten_name,
+    constants_of,
+    interface_of,
+    module_path,
+    module_stack,
+    needless,
+    op_name,
+    user_inputs,
+)
 from firmware_gen.names import safe_name
 from firmware_gen.refusal import refusal
 from hls.errors import HeepgenError
@@ -79,7 +92,8 @@ def import_program(
     program = model if isinstance(model, ExportedProgram) else export(model, example_input)
     if any(node.op == "get_attr" for node in program.graph.nodes):  # graphs within torch.no_grad()
         program = program.run_decompositions({})
-    _check_modes(program)
+    check_modes(program)
+    program = with_known_constants(program)
     shapes = None if example_input is None else [tuple(x.shape) for x in as_tensors(example_input)]
     if not all(isinstance(size, int) for _, node in user_inputs(program) for size in node.meta["val"].shape):
         program = with_fixed_sizes(program, "the model", shapes[0] if shapes else None)
@@ -92,62 +106,21 @@ def import_program(
     return Import(Importer(functional, safe_name(name), interface).run(), program, functional, interface)
 
 
-def _check_modes(program: ExportedProgram) -> None:
-    for node in program.graph.nodes:
-        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
-            continue
-        args = arguments_of(node)
-        label = f"layer {module_path(node) or node.name} ({_op_name(node)})"
-        if "batch_norm" in _op_name(node) and args.get("running_mean", "") is None:
-            raise HeepgenError(f"{label} has track_running_stats=False: BatchNorm needs running statistics")
-        of_input = schema(node).overload_name == "no_stats"  # an InstanceNorm's
-        if not of_input and (args.get("training") is True or args.get("train") is True):
-            raise HeepgenError(
-                f"{label} was exported in training mode: call model.eval() before torch.export.export, and give "
-                "F.dropout training=self.training"
-            )
-
-
-def _aten_name(node: torch.fx.Node) -> str:
-    return schema(node).name.removeprefix("aten::")
-
-
-def _op_name(node: torch.fx.Node) -> str:
-    if isinstance(node.target, torch._ops.OpOverload):
-        return _aten_name(node).strip("_")
-    return getattr(node.target, "__name__", str(node.target))
-
-
-def _module_stack(node: torch.fx.Node) -> list[tuple[str, str]]:
-    """(module path, class or its Python module) from the root to the module that called the operator."""
-    stack = (node.meta.get("nn_module_stack") or {}).values()
-    return [
-        (safe_name(path) if path else "", cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}")
-        for path, cls in stack
-    ]
-
-
-def module_path(node: torch.fx.Node) -> str:
-    """Path of the module that called the operator."""
-    stack = _module_stack(node)
-    return stack[-1][0] if stack else ""
-
-
 ONNX = "firmware_gen.frontend.onnx."
 LEAVES = ("torch.nn.", "firmware_gen.models.layers.", ONNX)
 """Modules that are layers; all others only hold them."""
 
 
 def _is_library_leaf(node: torch.fx.Node) -> bool:
-    stack = _module_stack(node)
+    stack = module_stack(node)
     return bool(stack) and stack[-1][1].startswith(LEAVES) and "container" not in stack[-1][1]
 
 
 def _in_words_of_model(node: torch.fx.Node, reason: str) -> tuple[str, str]:
     """Operator and reason of a refusal; ONNX has other names than ATen."""
-    stack = _module_stack(node)
+    stack = module_stack(node)
     if not stack or not stack[-1][1].startswith(ONNX):
-        return _op_name(node), reason
+        return op_name(node), reason
     return stack[-1][1].removeprefix(ONNX), reason.replace("dims=", "perm=").replace("dim=", "axis=")
 
 
@@ -162,9 +135,9 @@ class _Names:
         """The name of the layer that `node` is; not yet taken when first asked for."""
         if node not in self.stems:
             path = module_path(node)
-            prefix = f"{path}.{_op_name(node)}" if path else _op_name(node)
+            prefix = f"{path}.{op_name(node)}" if path else op_name(node)
             leaf = path and _is_library_leaf(node)
-            if leaf and _op_name(node) == "pad" and "Pad" not in _module_stack(node)[-1][1]:
+            if leaf and op_name(node) == "pad" and "Pad" not in module_stack(node)[-1][1]:
                 path = f"{path}.pad"  # the layer that it pads for is yet to come
             self.stems[node] = self._free(path, first=path) if leaf else self._free(prefix, first=f"{prefix}_0")
         return self.stems[node]
@@ -183,6 +156,9 @@ class _Names:
 
 
 def _ir_shape(shape: ir.Shape) -> ir.Shape:
+    """One number without dimensions is a vector of one."""
+    if not shape:
+        return (1,)
     return (shape[0], shape[1], 1, shape[2]) if len(shape) == 3 else shape
 
 
@@ -270,8 +246,9 @@ class Importer:
         for what, fx in wanted:
             if not isinstance(fx, torch.fx.Node) or not isinstance(self.env.get(fx), str):
                 raise HeepgenError(f"{what} is a constant: return only tensors that it computes from its input")
-            if getattr(fx.meta.get("val"), "dtype", None) == torch.bool:
-                raise HeepgenError(f"{what} is bool: return it as numbers, after .float()")
+            kind = getattr(fx.meta.get("val"), "dtype", None)
+            if kind == torch.bool or kind in INTEGERS:
+                raise HeepgenError(f"{what} is {dtype_name(fx.meta['val'])}: return it as numbers, after .float()")
         return [self._as_torch(self.env[fx]) for _, fx in wanted]
 
     def _as_torch(self, value: str) -> str:
@@ -319,13 +296,13 @@ class Importer:
             if node.target.namespace in QUANTISERS:
                 raise self.refuse(node, QUANTISED_ACTIVATIONS)
             raise self.refuse(node, f"the operator {node.target} is not an ATen operator")
-        if _aten_name(node) == "_assert_tensor_metadata":
+        if aten_name(node) == "_assert_tensor_metadata":
             return None
-        if constant or _aten_name(node) in OF_SHAPE:
+        if constant or aten_name(node) in OF_SHAPE:
             return self._fold_constant(node)
-        handler = HANDLERS.get(_aten_name(node))
+        handler = HANDLERS.get(aten_name(node))
         if handler is None:
-            raise self.refuse(node, not_supported(_op_name(node)))
+            raise self.refuse(node, not_supported(op_name(node)))
         self._check_arguments(node)
         try:
             return handler(self, node, self._resolve(arguments_of(node)))
@@ -340,7 +317,7 @@ class Importer:
 
     def _check_arguments(self, node: torch.fx.Node) -> None:
         """Refuse, by name, what the handler does not read, unless it says nothing."""
-        bound, read = arguments_of(node), READS[_aten_name(node)] | HARMLESS
+        bound, read = arguments_of(node), READS[aten_name(node)] | HARMLESS
         for argument in schema(node).arguments:
             name, value = argument.name, bound.get(argument.name)
             if name in read or (argument.has_default_value() and value == argument.default_value):
@@ -364,7 +341,7 @@ class Importer:
         operation = node.target
         assert isinstance(operation, torch._ops.OpOverload)
         if not is_function(operation) and schema(node).name not in DEQUANTISERS:
-            raise self.refuse(node, not_supported(_op_name(node)))
+            raise self.refuse(node, not_supported(op_name(node)))
         args, kwargs = torch.fx.map_arg((node.args, node.kwargs), self._known)
         try:
             with torch.no_grad():
@@ -389,7 +366,8 @@ class Importer:
         if isinstance(node.meta["val"], tuple | list):  # operators that also return statistics or indices
             shape_of = _FirstOutput(node)
         dtype = shape_of.meta["val"].dtype
-        if dtype != torch.float32 and not (dtype == torch.bool and _aten_name(node) in OF_TRUTHS):
+        exact = OF_TRUTHS if dtype == torch.bool else OF_INTEGERS if dtype in INTEGERS else ()
+        if dtype != torch.float32 and aten_name(node) not in exact:
             raise self.refuse(node, f"it computes {str(dtype).removeprefix('torch.')}; float32 is supported")
         return self._emit(node, cls, sources, node.name, self._fixed_shape(shape_of), fields)
 
@@ -424,7 +402,7 @@ class Importer:
             name = f"{name}.{suffix}"
         elif name in self.names.taken or (cls in (ir.Reshape, ir.Slice, ir.AsStrided) and value != node.name):
             name = f"{name}.{cls.__name__.lower()}"
-        self.torch_shapes[value] = shape
+        self.torch_shapes[value] = shape or (1,)
         return self._append(name, cls, sources, value, _ir_shape(shape), fields)
 
     def constant(self, node: torch.fx.Node, array: np.ndarray) -> str:
@@ -484,7 +462,7 @@ class Importer:
         return dim % rank + (rank == 3 and dim % rank == 2)
 
     def label(self, node: torch.fx.Node) -> str:
-        return module_path(node) or f"{_op_name(node)} ({node.name})"
+        return module_path(node) or f"{op_name(node)} ({node.name})"
 
     def refuse(self, node: torch.fx.Node, reason: str) -> HeepgenError:
         return refusal(self.label(node), *_in_words_of_model(node, reason))

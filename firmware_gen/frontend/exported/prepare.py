@@ -13,15 +13,16 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputSpec, OutputSpec
+from torch.export.graph_signature import InputKind, InputSpec, OutputSpec, TensorArgument
 from torch.utils import _pytree as pytree
 
-from firmware_gen.frontend.aten import KNOWN
+from firmware_gen.frontend.aten import KNOWN, is_function
+from firmware_gen.frontend.aten.registry import arguments_of, schema
 from firmware_gen.frontend.exported.decompositions import WRITTEN
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, with_shape
 from firmware_gen.frontend.exported.functional import functional_form
 from firmware_gen.frontend.exported.hints import hint
-from firmware_gen.frontend.exported.program import user_inputs
+from firmware_gen.frontend.exported.program import constants_of, module_path, op_name, user_inputs
 from firmware_gen.frontend.exported.written_out import with_whole_layers
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.names import one_line
@@ -161,6 +162,106 @@ def functionalised(program: ExportedProgram) -> ExportedProgram:
             f"torch cannot make the program functional: {first_line(error)}; export the model again "
             "with torch.export.export"
         ) from error
+
+
+def check_modes(program: ExportedProgram) -> None:
+    """Raises HeepgenError for what was exported to be trained, or to check numbers."""
+    if any(spec.kind == InputKind.TOKEN for spec in program.graph_signature.input_specs):
+        raise HeepgenError("the program checks numbers while it runs: export the model without run_decompositions()")
+    for node in program.graph.nodes:
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        args = arguments_of(node)
+        label = f"layer {module_path(node) or node.name} ({op_name(node)})"
+        if "batch_norm" in op_name(node) and args.get("running_mean", "") is None:
+            raise HeepgenError(f"{label} has track_running_stats=False: BatchNorm needs running statistics")
+        of_input = schema(node).overload_name == "no_stats"  # an InstanceNorm's
+        if not of_input and (args.get("training") is True or args.get("train") is True):
+            raise HeepgenError(
+                f"{label} was exported in training mode: call model.eval() before torch.export.export, and give "
+                "F.dropout training=self.training"
+            )
+
+
+def with_known_constants(program: ExportedProgram) -> ExportedProgram:
+    """The program with the results of operators that are not known, of constants alone, as constants: what torch writes
+    them with would round weights otherwise, or check them while it runs."""
+    graph, results = torch.fx.Graph(), _unknown_results(program)
+    if not results:
+        return program
+    copied: dict[torch.fx.Node, torch.fx.Node] = {}
+    specs: list[InputSpec] = []
+    constants = dict(program.constants)
+    placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
+    pairs = list(zip(placeholders, program.graph_signature.input_specs, strict=True))
+    for node, spec in pairs:
+        if spec.kind != InputKind.USER_INPUT:
+            copied[node] = _copied(graph, node, copied)
+            specs.append(spec)
+    for number, (node, result) in enumerate(results.items()):
+        target = f"known_{number}_{node.name}"
+        constants[target] = result
+        copied[node] = graph.placeholder(target)
+        copied[node].meta = dict(node.meta)
+        specs.append(InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name=copied[node].name), target))
+    for node, spec in pairs:
+        if spec.kind == InputKind.USER_INPUT:
+            copied[node] = _copied(graph, node, copied)
+            specs.append(spec)
+    for node in program.graph.nodes:
+        if node not in copied:
+            copied[node] = _copied(graph, node, copied)
+    graph.eliminate_dead_code()
+    return ExportedProgram(
+        root=program.graph_module,
+        graph=graph,
+        graph_signature=replace(program.graph_signature, input_specs=specs),
+        state_dict=program.state_dict,
+        range_constraints=program.range_constraints,
+        module_call_graph=program.module_call_graph,
+        example_inputs=program.example_inputs,
+        constants=constants,
+        verifiers=program.verifiers,
+    )
+
+
+def _copied(graph: torch.fx.Graph, node: torch.fx.Node, copied: Mapping[torch.fx.Node, torch.fx.Node]) -> torch.fx.Node:
+    """With its name, which a graph of its own would not give to one called `input`."""
+    new = graph.node_copy(node, copied.__getitem__)
+    new.name = node.name
+    return new
+
+
+def _unknown_results(program: ExportedProgram) -> dict[torch.fx.Node, torch.Tensor]:
+    """What operators that are not known make of constants, where nothing is written to."""
+    calls = [node for node in program.graph.nodes if node.op == "call_function"]
+    written = any(getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in calls)
+    if written or not any(map(_is_unknown, {node.target for node in calls})):
+        return {}
+    placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
+    known: dict[torch.fx.Node, Any] = {
+        node: constant
+        for node, constant in zip(placeholders, constants_of(program), strict=True)
+        if constant is not None
+    }
+    results = {}
+    for node in calls:
+        operation = node.target
+        if not isinstance(operation, torch._ops.OpOverload) or not is_function(operation):
+            continue
+        if not node.all_input_nodes or not known.keys() >= set(node.all_input_nodes):
+            continue
+        args, kwargs = torch.fx.map_arg((node.args, node.kwargs), known.__getitem__)
+        try:
+            with torch.no_grad():
+                result = operation(*args, **kwargs)
+        except Exception:  # the import says so
+            continue
+        if isinstance(result, torch.Tensor):
+            known[node] = result
+            if _is_unknown(operation):
+                results[node] = result
+    return results
 
 
 def _decompositions(program: ExportedProgram) -> Decompositions:

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
+from firmware_gen.frontend.aten.registry import schema
 from firmware_gen.names import safe_name
 from hls.errors import HeepgenError
 
@@ -233,3 +234,30 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def aten_name(node: torch.fx.Node) -> str:
+    """The operator that a node calls."""
+    return schema(node).name.removeprefix("aten::")
+
+
+def op_name(node: torch.fx.Node) -> str:
+    """What messages call it."""
+    if isinstance(node.target, torch._ops.OpOverload):
+        return aten_name(node).strip("_")
+    return getattr(node.target, "__name__", str(node.target))
+
+
+def module_stack(node: torch.fx.Node) -> list[tuple[str, str]]:
+    """(module path, class or its Python module) from the root to the module that called the operator."""
+    stack = (node.meta.get("nn_module_stack") or {}).values()
+    return [
+        (safe_name(path) if path else "", cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}")
+        for path, cls in stack
+    ]
+
+
+def module_path(node: torch.fx.Node) -> str:
+    """Path of the module that called the operator."""
+    stack = module_stack(node)
+    return stack[-1][0] if stack else ""

@@ -24,6 +24,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from firmware_gen import ir
+from firmware_gen.frontend.aten.registry import INTEGERS
 from firmware_gen.frontend.exported import program as programs
 from firmware_gen.frontend.exported.importer import Import
 from firmware_gen.frontend.exported.prepare import first_line
@@ -184,6 +185,8 @@ class _InDouble(torch.fx.Interpreter):
         if self.computed.intersection(node.all_input_nodes):
             self.computed.add(node)
             args, kwargs = _doubled(node.target, args, kwargs)
+            if getattr(node.meta.get("val"), "dtype", None) in FLOATS:
+                args = _divided_in_double(args)
         result = _VIEWS.get(node.target, node.target)(*args, **kwargs)
         if node in self.written:
             result = _double(result, False)
@@ -244,6 +247,14 @@ def _doubled(
 _ADDED: Mapping[torch._ops.OpOverload, tuple[str, ...]] = {torch.ops.aten.pairwise_distance.default: ("eps",)}
 """What else is added to a tensor, though its type does not say so."""
 _NUMBERS = ("number", "Optional[number]", "Tensor", "Optional[Tensor]")
+
+
+def _divided_in_double(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Integers that give a quotient, which torch computes in float32."""
+    tensors = [value for value in args if isinstance(value, torch.Tensor)]
+    if not tensors or any(tensor.dtype not in INTEGERS for tensor in tensors):
+        return args
+    return tuple(value.double() if isinstance(value, torch.Tensor) else value for value in args)
 
 
 def _double(value: Any, rounded: bool) -> Any:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers that torch's decompositions write out in choices between tensors, as the operators that they were: the softmax
-of an attention, which is 0 in rows that are minus infinity everywhere, and PReLU."""
+of an attention, which is 0 in rows that are minus infinity everywhere, PReLU, and the maximum in a log-sum-exp."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ def with_whole_layers(program: ExportedProgram) -> ExportedProgram:
 def _replace(graph: torch.fx.Graph, node: torch.fx.Node, choice: tuple[Any, ...], constants: Constants) -> None:
     condition, first, second = choice
     softmax, prelu = _softmax(condition, first, second, constants), _prelu(condition, first, second)
-    if softmax is not None:
-        node.replace_all_uses_with(softmax)
+    same = softmax or _finite(condition, first, second)
+    if same is not None:
+        node.replace_all_uses_with(same)
     elif prelu is not None:
         with graph.inserting_before(node):
             whole = graph.call_function(_ATEN.prelu.default, prelu)
@@ -58,6 +59,15 @@ def _softmax(condition: Any, zeros: Any, softmax: Any, constants: Constants) -> 
         return None
     hidden = _arguments(_inner(some[0]), (_ATEN.eq.Scalar,))
     return softmax if hidden == (scores, -math.inf) else None
+
+
+def _finite(condition: Any, fill: Any, value: Any) -> torch.fx.Node | None:
+    """The maximum of a log-sum-exp, which is 0 where it is infinite, as its numbers are not."""
+    size, limit = _arguments(condition, (_ATEN.eq.Scalar,)) or (None, None)
+    zero = _arguments(fill, (_ATEN.full_like.default, _ATEN.scalar_tensor.default, _ATEN.full.default))
+    if limit != math.inf or _arguments(size, (_ATEN.abs.default,)) != (value,) or zero is None:
+        return None
+    return value if zero[-1] == 0 and isinstance(value, torch.fx.Node) else None
 
 
 def _inner(node: Any) -> Any:

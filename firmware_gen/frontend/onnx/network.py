@@ -143,8 +143,6 @@ class _Network(nn.Module):
                 continue
             if shapes.get(output, tuple(result.shape)) != tuple(result.shape):
                 raise node.refuse(f"its shape is {tuple(result.shape)}, ONNX's is {shapes[output]}")
-            if not result.ndim:
-                raise node.refuse("its result is one number without dimensions; keep a dimension")
             values[output] = result
         for index in range(len(results), len(node.outputs)):
             if node.outputs[index]:

@@ -13,8 +13,8 @@ import numpy as np
 from onnx import ModelProto, ValueInfoProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from firmware_gen.frontend.exported.importer import Import, module_path
-from firmware_gen.frontend.exported.program import user_inputs
+from firmware_gen.frontend.exported.importer import Import
+from firmware_gen.frontend.exported.program import module_path, user_inputs
 from firmware_gen.frontend.exported.verify import SINGLE, Check, Reference, check_layers, inputs_to_try
 from firmware_gen.frontend.onnx.evaluator import OWN_OPERATORS
 from firmware_gen.frontend.onnx.file import opset_of
