@@ -68,6 +68,8 @@ class Operators(nn.Module):
         products += [x for m in (i, j, k) for x in (m @ m.T, m.T @ m)] + [i @ i.T @ i, k @ k.T @ k]
         functions = [torch.exp(b), torch.exp(c), torch.log(b), torch.log(e), torch.rsqrt(b), torch.rsqrt(e)]
         functions += [torch.sqrt(b), torch.sqrt(c), 1 / b, 1 / e]
+        whole = (torch.floor, torch.ceil, torch.trunc, torch.round, torch.sin, torch.cos)
+        functions += [function(20 * x) for function in whole for x in (b, e, c)]
         return (*softmax, *logarithms, *norms, *products, *functions)
 
 

@@ -60,6 +60,8 @@ NETWORKS = {
     "powers": (lambda x: torch.cat([x**4, x**7, (x + 1) ** 1, (x.abs() + ABOVE) ** -3], 1), (1, 6)),
     "roots": (lambda x: torch.cat([F.relu(x) ** 0.3, (x.abs() + ABOVE) ** -1.5, (x * x) ** 0.5], 1), (1, 3, 3, 3)),
     "quotients": (lambda x: torch.cat([x / (x * x + 1), 2 / (x.abs() + ABOVE)], 1), (2, 3, 4)),
+    "whole numbers": (lambda x: torch.cat([x.floor() + (2 * x).ceil(), x.trunc() * x.round()], 1), (1, 7)),
+    "waves": (lambda x: torch.cat([torch.sin(32 * x), torch.cos(x), torch.tan(x / 8)], 1), (1, 3, 5)),
     "small numbers": (lambda x: torch.cat([x.expm1(), x.abs().log1p()], 1), (1, 9)),
     "energies": (energies, (1, 4, 7)),
     "behind straight lines": (
@@ -86,7 +88,9 @@ def test_outside_their_domain_they_are_what_pytorch_says():
     """NaN of negative numbers, infinities of 0, with their signs."""
 
     def functions(x):
-        return torch.cat([x.exp(), x.log(), x.sqrt(), x.rsqrt(), x.reciprocal(), x.abs() ** 1.5, x**-0.5, x / x], 1)
+        whole = [x.floor(), x.ceil(), x.trunc(), x.round(), x.sin(), x.cos()]
+        parts = [x.exp(), x.log(), x.sqrt(), x.rsqrt(), x.reciprocal(), x.abs() ** 1.5, x**-0.5, x / x]
+        return torch.cat(parts + whole, 1)
 
     x = torch.tensor([[0.0, -0.0, -1.0, 1e-37, 89.0, -110.0, math.inf, -math.inf, math.nan]])
     generator = CodeGenerator(Written(functions), x, config=SMALL)
@@ -107,7 +111,11 @@ def test_one_over_a_root_is_one_function():
 @pytest.mark.parametrize("architecture", ["descriptor", "cpu"])
 def test_the_hardware_gives_the_models_bits(architecture, tmp_path):
     def functions(x):
-        return torch.cat([softmax(x), layer_norm(x), F.normalize(x), (x.abs() + ABOVE) ** 1.5], 1)
+        whole = [f(4 * x) for f in (torch.floor, torch.ceil, torch.trunc, torch.round)]
+        return torch.cat(
+            [softmax(x), layer_norm(x), F.normalize(x), (x.abs() + ABOVE) ** 1.5, *whole, torch.sin(9e5 * x), x.cos()],
+            1,
+        )
 
     x = torch.randn(2, 13, generator=torch.Generator().manual_seed(4))
     torch.export.save(torch.export.export(Written(functions), (x,)), tmp_path / "net.pt2")

@@ -182,6 +182,27 @@ MODELS = {
     "masked attention": Model([2, 4, 4]).add("Where", inputs=["m", "x", "low"]).add("Softmax").add("IsNaN")
     .add("Where", inputs=["v2", "zero", "v1"]),
     "bounds that are computed": Model([2, 5]).add("Sigmoid").add("Neg").add("Clip", inputs=["x", "v1", "v0"]),
+    "whole numbers": Model(IMAGE).add("Mul", np.float32(3)).add("Floor").add("Ceil", inputs=["v0"])
+    .add("Round", inputs=["v0"]).add("Sum", inputs=["v1", "v2", "v3"]).add("Mod", np.float32(4), fmod=1),
+    "sine and cosine": Model(IMAGE).add("Sin").add("Cos", inputs=["x"]).add("Tan", inputs=["v1"])
+    .add("Sum", inputs=["v0", "v1", "v2"]),
+    "counts": Model([2, 3, 5]).add("Greater", np.float32(0)).add("Cast", to=TensorProto.INT64).add("ReduceSum", ints(2))
+    .add("Mul", ints(3)).add("Cast", to=TensorProto.FLOAT),
+    "truth of numbers": Model([2, 5]).add("Relu").add("Cast", to=TensorProto.BOOL).add("Cast", to=TensorProto.FLOAT),
+    "integers of numbers": Model([2, 5]).add("Mul", np.float32(4)).add("Cast", to=TensorProto.INT32)
+    .add("Cast", to=TensorProto.FLOAT),
+    "mean of all": Model([2, 3, 4]).add("ReduceMean", keepdims=0).add("Sub", inputs=["x", "v0"]),
+    "cubic": Model(IMAGE).add("Resize", None, None, ints(1, 3, 13, 5), mode="cubic", cubic_coeff_a=-0.5,
+                              exclude_outside=1),
+    "antialias": Model(IMAGE).add("Resize", None, np.array([0.4, 0.7], np.float32), axes=[2, 3], mode="linear",
+                                  antialias=1, coordinate_transformation_mode="half_pixel"),
+    "linear of channels": Model([1, 4, 3, 2]).add("Resize", None, None, ints(1, 7, 3, 2), mode="linear"),
+    "columns": Model([1, 12, 9]).add("Col2Im", ints(5, 5), ints(2, 2), strides=[2, 2], pads=[1, 1, 1, 1]),
+    "chosen": Model([2, 5]).add("Compress", np.array([True, False, True, True]), axis=1)
+    .add("Compress", np.arange(6) % 3 > 0),
+    "norms": Model(IMAGE).add("LpPool", kernel_shape=[3, 2], pads=[1, 0, 1, 1], p=2)
+    .add("LpNormalization", p=1, axis=1),
+    "linear within": Model(IMAGE).add("Resize", None, None, ints(1, 3, 11, 5), mode="linear", exclude_outside=1),
     "local response": Model(IMAGE).add("LRN", size=2, alpha=0.5, bias=1.5),
     "layer norm written out": layer_norm(),
     "residual": residual(),
@@ -266,7 +287,16 @@ REFUSED = {
         Model([1, 3, 2, 2], 7).add("BatchNormalization", *[positive(3, 2, 2)] * 4, spatial=0),
         ["m.onnx: opset 7 cannot be converted to 21 (Attribute spatial must have value 1);"],
     ),
-    "cubic": (Model(IMAGE).add("Resize", None, np.array([1, 1, 2, 2], np.float32), mode="cubic"), ["mode='cubic'"]),
+    "cropped": (
+        Model(IMAGE).add(
+            "Resize", None, np.array([1, 1, 2, 2], np.float32), coordinate_transformation_mode="tf_crop_and_resize"
+        ),
+        ["'tf_crop_and_resize'"],
+    ),
+    "quotient of integers": (
+        Model([2, 4]).add("Cast", to=TensorProto.INT32).add("Div", np.int32(2)).add("Cast", to=TensorProto.FLOAT),
+        ["Div", "divides integers"],
+    ),
     "no fixed shape": (Model([1, "C", 4, 4]).add("Relu"), ["input x of", "[1, 'dynamic', 4, 4]", "--input-shape"]),
     "wrong shapes": (Model([1, 4]).add("Gemm", normal(5, 2)), ["layer /net/Gemm", "does not fit"]),
     "peepholes": (

@@ -208,7 +208,8 @@ uint32_t far_quadrant(float x, float& rest) {
     const uint64_t two = static_cast<uint64_t>(kTurns[word + i]) << 32 | kTurns[word + i + 1];
     part[i] = static_cast<uint32_t>(two >> (32 - shift));
   }
-  uint64_t product = (static_cast<uint64_t>(significand) * part[2] >> 32) + static_cast<uint64_t>(significand) * part[1];
+  uint64_t product =
+      (static_cast<uint64_t>(significand) * part[2] >> 32) + static_cast<uint64_t>(significand) * part[1];
   product += static_cast<uint64_t>(significand * part[0]) << 32;  // turns * 2^64: two bits are the quadrant
   const uint32_t quadrant = static_cast<uint32_t>((product + (1ull << 61)) >> 62);
   product <<= 2;

@@ -35,8 +35,8 @@ ROWS = (
         FUNCTION,
     ),
     (
-        "exp expm1 log1p",
-        "Exp Log Reciprocal Sqrt",
+        "exp expm1 log1p round frac tan",
+        "Exp Log Reciprocal Sqrt Sin Cos Tan Floor Ceil Round",
         "in a function of the row above where one is written with them, else CPU",
     ),
     (
@@ -52,6 +52,7 @@ ROWS = (
     ("softmax", "Softmax", "array, all but one number of a row, or few rows on the CPU"),
     ("log_softmax", "LogSoftmax", "array, all but one number of a row, or few rows on the CPU"),
     ("add div neg", "Add Sub Sum Mean Div Neg", "in the layer before it, else array"),
+    ("remainder floor_divide", "Mod", "by powers of two, as products and sums, rounded on the CPU"),
     (
         "mul",
         "Mul",
@@ -73,12 +74,12 @@ ROWS = (
     ("cumsum", "CumSum", "array, as a product with ones"),
     ("prod cumprod", "ReduceProd", "as products; running maxima as maxima"),
     ("", "LRN", "as an average over channels, products and powers"),
-    ("linalg_vector_norm var", "", "as sums, averages and products; roots on the CPU"),
+    ("linalg_vector_norm var", "LpNormalization LpPool", "as sums, averages and products; roots on the CPU"),
     ("cat", "Concat", "nowhere: the layers before it store side by side, where they can"),
     ("stack", "", "array, as a copy"),
     (
         "slice select unfold as_strided split unbind index_select index flip roll repeat_interleave gather diagonal",
-        "Slice Split Gather GatherND GatherElements",
+        "Slice Split Gather GatherND GatherElements Compress",
         COPY,
     ),
     (
@@ -90,7 +91,12 @@ ROWS = (
     ("expand", "Expand Tile", COPY),
     ("pad reflection_pad2d", "Pad", "in the convolution or pooling behind it, else array"),
     ("upsample_nearest2d", "Resize", COPY),
-    ("upsample_bilinear2d", "", "array, with fixed weights"),
+    (
+        "upsample_bilinear2d upsample_bicubic2d",
+        "",
+        "array, with fixed weights, or as products with constant matrices, 16 bits a number",
+    ),
+    ("", "Col2Im", "as a transposed convolution with ones"),
     ("pixel_shuffle pixel_unshuffle channel_shuffle", "DepthToSpace SpaceToDepth", COPY),
     ("reshape", "Reshape Flatten Squeeze Unsqueeze", FREE),
     ("permute", "Transpose", FREE + ", where nothing moves in memory, else array"),
@@ -107,7 +113,8 @@ has its default; so is every operator that is not. `x` is computed by the model,
 either, and * stands for any number of them. PyTorch's `einsum` is read as `matmul`, `permute` and `sum`, writing
 into slices of a tensor as `cat` of its parts, by a mask as `where`, `scatter`, `index_fill`, `index_copy` and
 `index_add` as `index_put`, and what torch itself writes with operators of these tables
-(`torch.export.default_decompositions`) as it does. Indices are constants.
+(`torch.export.default_decompositions`) as it does. Indices are constants. Integers that a model computes on the way are
+numbers in float32, exact up to 2^24; a number without dimensions is a vector of one.
 
 Cases are ONNX's own tests of the operator (`onnx.backend.test.case.node`), with second and further inputs made
 constants: those that end in the right numbers, and those that are refused in one sentence, most of them for types
@@ -171,7 +178,7 @@ def _code(names: Iterable[str]) -> str:
 def _attributes(op: str, handler: onnx.Handler) -> str:
     known = get_schema(op).attributes
     return ", ".join(
-        f"`{name}`" + (f" ({' or '.join(values)})" if values else "")
+        f"`{name}`" + (f" ({' or '.join(map(str, values))})" if values else "")
         for name, values in sorted(handler.attributes.items())
         if name in known
     )

@@ -26,8 +26,9 @@ HANDLERS: dict[str, Handler] = {}
 READS: dict[str, frozenset[str]] = {}
 """By operator: the arguments that its handler understands. Any other must have its default."""
 OF_TRUTHS: set[str] = set()
-OF_INTEGERS: set[str] = set()
 """Operators that make of 0 and 1, for false and true, 0 and 1."""
+OF_INTEGERS: set[str] = set()
+"""Operators that make of integers, up to 2^24, in float32 what they make in integers."""
 HARMLESS = frozenset(
     ("memory_format", "non_blocking", "copy", "pin_memory", "device", "implicit", "cudnn_enabled", "momentum")
 )
@@ -70,8 +71,7 @@ def handles(
     *names: str, reads: str = "self", truths: bool = False, integers: bool = False
 ) -> Callable[[Function], Function]:
     """Registers the handler of the ATen operators `names`, and the arguments that it reads, separated by blanks.
-    truths: of true and false they make nothing else. integers: of integers, up to 2^24, they make in float32 what they
-    make in integers; those of truths do as well."""
+    truths: of true and false they make nothing else. integers: they are of `OF_INTEGERS`, as those of truths are."""
 
     def register(function: Function) -> Function:
         HANDLERS.update(dict.fromkeys(names, function))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_conv_transpose import ConvTranspose as ConvTransposeOfOnnx
+from onnx.reference.ops.op_lp_pool import LpPool as LpPoolOfOnnx
 from onnx.reference.ops.op_max_pool import MaxPool as MaxPoolOfOnnx
 from onnx.reference.ops.op_pad import Pad_18
 from onnx.reference.ops.op_rnn import RNN_14
@@ -44,6 +45,22 @@ class LRN(OpRun):
         return ((x / (bias + alpha / size * squares) ** beta).astype(x.dtype),)
 
 
+class LpNormalization(OpRun):
+    """ONNX's evaluator sums numbers instead of their magnitudes."""
+
+    def _run(self, x: np.ndarray, axis: int, p: int) -> tuple[np.ndarray]:
+        norm = (np.abs(x) ** p).sum(axis=axis, keepdims=True) ** (1 / p)
+        return (np.where(norm == 0, 0, x / np.where(norm == 0, 1, norm)).astype(x.dtype),)
+
+
+class LpPool(LpPoolOfOnnx):
+    """ONNX's evaluator takes windows at the border for smaller than they are."""
+
+    def _run(self, x: np.ndarray, **attributes: Any) -> tuple[np.ndarray]:  # type: ignore[override]
+        pooled: tuple[np.ndarray] = super()._run(x, **attributes | {"count_include_pad": 1})  # type: ignore[no-untyped-call]
+        return pooled
+
+
 class RNN(RNN_14):
     """ONNX's evaluator has it without Relu."""
 
@@ -76,4 +93,4 @@ class Pad(Pad_18):
         return padded
 
 
-OWN_OPERATORS: list[type[OpRun]] = [ConvTranspose, GlobalMaxPool, LRN, MaxPool, Pad, RNN]
+OWN_OPERATORS: list[type[OpRun]] = [ConvTranspose, GlobalMaxPool, LRN, LpNormalization, LpPool, MaxPool, Pad, RNN]

@@ -19,9 +19,20 @@ plain("Identity", torch.clone, 25)
 plain("Add", torch.add, 14, "aa")
 plain("Sub", torch.sub, 14, "aa")
 plain("Mul", torch.mul, 14, "aa")
-plain("Div", torch.div, 14, "aa")
 plain("Sum", lambda first, *others: sum(others, first.clone()), 13, "a*")
 plain("Mean", lambda *inputs: sum(inputs[1:], inputs[0].clone()) / len(inputs), 13, "a*")
+
+
+@handles("Div", 14, "aa")
+def _div(node: Node) -> Function:
+    if node.values[node.inputs[0]].dtype not in (torch.float32, np.float32):
+        raise node.refuse("it divides integers, and rounds; cast them to float before")
+    return torch.div
+
+
+@handles("Mod", 28, "aa", "fmod")
+def _mod(node: Node) -> Function:
+    return torch.fmod if node.get("fmod") else torch.remainder
 
 
 @handles("Dropout", 22, "xcc", "seed")
@@ -31,11 +42,16 @@ def _dropout(node: Node) -> Function:
     return torch.clone
 
 
+_INTEGERS = {TensorProto.INT32: torch.int32, TensorProto.INT64: torch.int64}
+
+
 @handles("Cast", 28, attributes="to saturate round_mode")
 def _cast(node: Node) -> Function:
     kind = node.values[node.inputs[0]].dtype
-    if node.get("to") == TensorProto.BOOL and kind == torch.bool:
-        return torch.clone
+    if node.get("to") == TensorProto.BOOL:
+        return torch.clone if kind == torch.bool else lambda x: x != 0
+    if node.get("to") in _INTEGERS:
+        return lambda x: x.to(_INTEGERS[node.get("to")])
     if node.get("to") not in (TensorProto.FLOAT, TensorProto.DOUBLE):  # more digits than the device has change none
         kind = TensorProto.DataType.Name(node.get("to")).lower()
         raise node.refuse(f"to {kind}, but the device computes in float32; export the model in float32")

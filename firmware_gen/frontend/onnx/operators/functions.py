@@ -25,6 +25,12 @@ plain("Log", torch.log, 13)
 plain("Sqrt", torch.sqrt, 13)
 plain("Reciprocal", torch.reciprocal, 13)
 plain("Abs", torch.abs, 13)
+plain("Sin", torch.sin, 22)
+plain("Cos", torch.cos, 22)
+plain("Tan", torch.tan, 22)
+plain("Floor", torch.floor, 13)
+plain("Ceil", torch.ceil, 13)
+plain("Round", torch.round, 22)
 
 
 @handles("HardSigmoid", 22, attributes="alpha beta")

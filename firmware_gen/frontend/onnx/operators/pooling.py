@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 from firmware_gen.frontend.onnx.operators.registry import Function, handles
 from firmware_gen.frontend.onnx.operators.windows import padded, window, window_pads
+
+LEAST_NORM = 1e-30
+"""Of what is divided by it: zeros stay zeros."""
 
 
 @handles("MaxPool AveragePool", 22, "x",
@@ -89,6 +93,29 @@ def _inside(size: int, pad: int, kernel: int, dilation: int, step: int, wanted: 
 def _reached(size: int, pad: int, span: int, step: int, wanted: int) -> bool:
     """Whether PyTorch's pooling has `wanted` windows, the last of which it may let run past the padding."""
     return 2 * pad <= span and (wanted - 1) * step < size + pad and -(-(size + 2 * pad - span) // step) + 1 >= wanted
+
+
+@handles("LpPool", 22, "x", "auto_pad dilations kernel_shape pads strides", p=(1, 2))
+def _norm_pool(node: Node) -> Function:
+    """From averages, whose windows count their padding."""
+    kernel, stride, dilation = window(node, node.get("kernel_shape"))
+    pads = window_pads(node, kernel, stride, dilation)
+    if any(d != 1 for d in dilation):
+        raise node.refuse(f"dilations={dilation}; 1 is supported")
+    pool, count = F.avg_pool1d if len(kernel) == 1 else F.avg_pool2d, math.prod(kernel)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        x = padded(torch.abs(x) if node.get("p") == 1 else torch.square(x), pads, 0.0)
+        total = pool(x, kernel, stride) * count
+        return total if node.get("p") == 1 else torch.sqrt(total)
+
+    return run
+
+
+@handles("LpNormalization", 22, "x", "axis", p=(1, 2))
+def _unit_norm(node: Node) -> Function:
+    axis, order = node.get("axis"), node.get("p")
+    return lambda x: x / torch.linalg.vector_norm(x, order, axis, True).clamp(min=LEAST_NORM)
 
 
 @handles("GlobalAveragePool GlobalMaxPool", 22)

@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper
+from onnx.reference import ReferenceEvaluator
 
 if TYPE_CHECKING:
     from firmware_gen.frontend.onnx.node import Node
@@ -28,12 +31,16 @@ LIKELY = 1000
 """Factors in float32 are taken for fractions with a denominator up to this."""
 
 
-@handles("Resize", 19, "xccc", "axes nearest_mode",
-         mode=("nearest", "linear"), coordinate_transformation_mode=MODES)  # fmt: skip
+@handles("Resize", 19, "xccc", "antialias axes cubic_coeff_a exclude_outside nearest_mode",
+         mode=("nearest", "linear", "cubic"), coordinate_transformation_mode=MODES)  # fmt: skip
 def _resize(node: Node) -> Function:
     """By the places of the outputs among the inputs, dimension by dimension."""
     shape, sizes, how = node.shape(), node.numbers(3), node.get("coordinate_transformation_mode")
     places = {}
+    weighted = {name: node.get(name) for name in ("antialias", "exclude_outside") if node.get(name)}
+    if weighted and node.get("mode") == "nearest":
+        raise node.refuse(f"{' and '.join(f'{n}={v}' for n, v in weighted.items())} with mode='nearest'; leave it out")
+    of_matrices = node.get("mode") == "cubic" or bool(weighted)
     for number, axis in enumerate(a % len(shape) for a in node.get("axes", range(len(shape)))):
         factor = Fraction(sizes[number], shape[axis]) if sizes else _fraction(node.constant(2)[number])
         count = sizes[number] if sizes else math.floor(shape[axis] * factor)
@@ -42,7 +49,38 @@ def _resize(node: Node) -> Function:
         own = _places(how, shape[axis], count, factor)
         if own != list(range(shape[axis])):
             places[axis] = own
+            of_matrices = of_matrices or (node.get("mode") == "linear" and (axis < 2 or len(shape) not in (3, 4)))
+    if of_matrices:
+        return _by_matrices(node)
     return _linear(node, places) if node.get("mode") == "linear" else _nearest(node, places)
+
+
+def _by_matrices(node: Node) -> Function:
+    """Products with constant matrices, which ONNX's evaluator makes of the unit matrix, axis by axis."""
+    shape, source, matrices = node.shape(), 3 if node.has(3) else 2, {}
+    for number, axis in enumerate(a % len(shape) for a in node.get("axes", range(len(shape)))):
+        unit, given = np.eye(shape[axis], dtype=np.float32), node.constant(source)[number : number + 1]
+        if given == (shape[axis] if source == 3 else 1):
+            continue
+        proto = NodeProto()
+        proto.CopyFrom(node.proto)
+        proto.input[:] = ["x", *[""] * (source - 1), "given"]
+        del proto.output[1:]
+        kept = [attribute for attribute in proto.attribute if attribute.name != "axes"]
+        del proto.attribute[:]
+        proto.attribute.extend([*kept, helper.make_attribute("axes", [1])])
+        starts = [helper.make_tensor_value_info("x", TensorProto.FLOAT, unit.shape), ValueInfoProto(name="given")]
+        graph = helper.make_graph([proto], "unit", starts, [ValueInfoProto(name=proto.output[0])])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", node.opset)])
+        (matrix,) = ReferenceEvaluator(model).run(None, {"x": unit, "given": given})
+        matrices[axis] = torch.from_numpy(np.ascontiguousarray(matrix, np.float32))[None]
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        for axis, matrix in matrices.items():
+            x = torch.matmul(x.movedim(axis, -1), matrix).movedim(-1, axis)
+        return x.clone()
+
+    return run
 
 
 def _fraction(scale: float) -> Fraction:
@@ -86,8 +124,6 @@ def _nearest(node: Node, places: Mapping[int, Sequence[Fraction]]) -> Function:
 def _linear(node: Node, places: Mapping[int, Sequence[Fraction]]) -> Function:
     """PyTorch's interpolation where the places are its own; else some of those of a finer one."""
     shape = node.shape()
-    if len(shape) not in (3, 4) or any(axis < 2 for axis in places):
-        raise node.refuse(f"it interpolates dimensions {list(places)} of {shape}; height and width are supported")
     inside = {axis: _inside(own, shape[axis]) for axis, own in places.items()}
 
     def interpolated(x: torch.Tensor, counts: Mapping[int, int], corners: bool) -> torch.Tensor:

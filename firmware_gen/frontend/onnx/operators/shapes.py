@@ -90,6 +90,25 @@ def _gather_nd(node: Node) -> Function:
     return lambda x: taken(x.reshape(-1, *rest), 0, places.reshape(-1).tolist()).reshape(shape)
 
 
+@handles("Compress", 28, "xc", "axis")
+def _compress(node: Node) -> Function:
+    """What a constant chooses of an axis, or of all elements."""
+    places, axis = np.flatnonzero(node.constant(1)).tolist(), node.get("axis")
+    if not places:
+        raise node.refuse("its condition chooses nothing; let it choose an element")
+    return lambda x: taken(x.reshape(-1), 0, places) if axis is None else taken(x, axis % x.ndim, places)
+
+
+@handles("Col2Im", 18, "xcc", "dilations pads strides")
+def _from_columns(node: Node) -> Function:
+    size, kernel = node.numbers(1), node.numbers(2)
+    pads, ones = node.get("pads", [0] * 2 * len(size)), [1] * len(size)
+    if len(size) != 2 or pads[:2] != pads[2:]:
+        raise node.refuse(f"pads={pads} of an image of shape {size}; two dimensions, padded alike, are supported")
+    dilation, stride = node.get("dilations", ones), node.get("strides", ones)
+    return lambda x: F.fold(x, size, kernel, dilation, pads[:2], stride)
+
+
 @handles("GatherElements", 13, "xc", "axis")
 def _gather_elements(node: Node) -> Function:
     axis = node.get("axis") % len(node.shape())
