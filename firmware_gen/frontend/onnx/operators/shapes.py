@@ -101,12 +101,12 @@ def _compress(node: Node) -> Function:
 
 @handles("Col2Im", 18, "xcc", "dilations pads strides")
 def _from_columns(node: Node) -> Function:
-    size, kernel = node.numbers(1), node.numbers(2)
+    size, kernel = tuple(node.numbers(1)), tuple(node.numbers(2))
     pads, ones = node.get("pads", [0] * 2 * len(size)), [1] * len(size)
     if len(size) != 2 or pads[:2] != pads[2:]:
         raise node.refuse(f"pads={pads} of an image of shape {size}; two dimensions, padded alike, are supported")
     dilation, stride = node.get("dilations", ones), node.get("strides", ones)
-    return lambda x: F.fold(x, size, kernel, dilation, pads[:2], stride)
+    return lambda x: F.fold(x, size, kernel, tuple(dilation), tuple(pads[:2]), tuple(stride))
 
 
 @handles("GatherElements", 13, "xc", "axis")
