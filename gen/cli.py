@@ -3,27 +3,19 @@
 
 import gc
 import os
+import pkgutil
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import click
 
-from gen.commands.architectures import architectures, check_architecture, new_architecture
-from gen.commands.doctor import doctor
-from gen.commands.estimate import estimate
-from gen.commands.evaluate import evaluate
-from gen.commands.explore import explore
-from gen.commands.hw import hw
-from gen.commands.ppa import ppa
-from gen.commands.report import report
-from gen.commands.run import run
-from gen.commands.sw import sw
-from gen.commands.why import why
-from gen.commands.xheep import xheep
+from gen import commands
 from hls import __version__
 from hls.errors import HeepgenError, Stopped
 
@@ -31,6 +23,13 @@ COLLECTED_AFTER = 20_000
 """New objects, of Python's garbage collector: more than its default, since all that torch imports is looked through."""
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+def found_in(package: ModuleType) -> Iterator[click.Command]:
+    """The commands of every module of a package."""
+    for found in pkgutil.iter_modules(package.__path__):
+        module = import_module(f"{package.__name__}.{found.name}")
+        yield from (own for own in vars(module).values() if isinstance(own, click.Command))
 
 
 class _Group(click.Group):
@@ -102,20 +101,8 @@ def main() -> None:
     """
 
 
-main.add_command(hw)
-main.add_command(sw)
-main.add_command(estimate)
-main.add_command(why)
-main.add_command(explore)
-main.add_command(ppa)
-main.add_command(run)
-main.add_command(report)
-main.add_command(xheep)
-main.add_command(evaluate)
-main.add_command(architectures)
-main.add_command(new_architecture)
-main.add_command(check_architecture)
-main.add_command(doctor)
+for _command in found_in(commands):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,18 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 from click.testing import CliRunner
 
-from gen.cli import main
+from gen.cli import found_in, main
 from gen.flows.accelerator import hw
 from gen.flows.soc import doctor, xheep_tools
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.toolchain import package_dir
+from tests.house import ROOT
 from xheep_integration.generation import GENERATIONS
 
 STANDIN = "module heepstor (input clk, output y);\n  part p (.clk(clk), .y(y));\nendmodule\n"
@@ -64,6 +66,16 @@ def test_help_teaches_by_example(heepgen, command, teaches):
     result = heepgen(*command, "--help")
     assert result.exit_code == 0
     assert teaches in result.output
+
+
+def test_a_module_is_all_that_a_command_needs(tmp_path, monkeypatch):
+    (tmp_path / "commands_of_mine").mkdir()
+    (tmp_path / "commands_of_mine/__init__.py").write_text("")
+    (tmp_path / "commands_of_mine/mine.py").write_text("import click\n\n@click.command()\ndef mine(): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [command.name for command in found_in(import_module("commands_of_mine"))] == ["mine"]
+    written = "".join(path.read_text() for path in (ROOT / "gen/commands").glob("*.py"))
+    assert len(main.commands) == written.count("@click.command(") > 10
 
 
 def test_help_loads_nothing_heavy():

@@ -2,55 +2,23 @@
 """The forms of everything that `--json` writes: JSON Schemas, and a page about them."""
 
 import json
+import pkgutil
 from collections.abc import Iterator
+from importlib import import_module
 
-from gen.records.result import Result
+import gen.flows
+import gen.results
+from gen.records.result import Result, kinds_of_results
 from gen.records.schema import Kind, Schema
-
-_OF_SEVERAL = " APP of several networks"
 
 
 def results() -> dict[str, type[Result]]:
     """Every kind of result, by what gives it."""
-    from gen.flows.accelerator.architectures import Listing, One
-    from gen.flows.accelerator.hw import HwReport
-    from gen.flows.accelerator.new_architecture import NewArchitecture
-    from gen.flows.check.report import CheckReport
-    from gen.flows.soc.doctor import Examination
-    from gen.flows.soc.xheep import XheepReport
-    from gen.results.estimate import EstimateReport
-    from gen.results.evaluation import EvalReport
-    from gen.results.explore import ExploreReport
-    from gen.results.firmware import Explanation, SwReport
-    from gen.results.ppa import PpaReport
-    from gen.results.runs.program import ProgramReport
-    from gen.results.runs.run import RunReport
-    from gen.results.runs.steps import StepsReport
-    from gen.results.several import EstimateReports, RunReports, SwReports
-    from gen.results.why import WhyReport
-
-    return {
-        "heepgen hw": HwReport,
-        "heepgen sw": SwReport,
-        "heepgen sw MODEL MODEL": SwReports,
-        "heepgen estimate": EstimateReport,
-        "heepgen estimate" + _OF_SEVERAL: EstimateReports,
-        "heepgen why": WhyReport,
-        "heepgen explore": ExploreReport,
-        "heepgen ppa": PpaReport,
-        "heepgen run": RunReport,
-        "heepgen run" + _OF_SEVERAL: RunReports,
-        "heepgen run --source FILE": ProgramReport,
-        "heepgen run --steps N": StepsReport,
-        "heepgen eval": EvalReport,
-        "heepgen xheep": XheepReport,
-        "heepgen architectures": Listing,
-        "heepgen architectures NAME": One,
-        "heepgen new-architecture": NewArchitecture,
-        "heepgen check-architecture": CheckReport,
-        "heepgen doctor": Examination,
-        "Network.explain().to_dict()": Explanation,
-    }
+    for package in (gen.flows, gen.results):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            import_module(found.name)
+    own = (kind for kind in kinds_of_results() if kind.__module__.startswith("gen."))
+    return {kind.schema.given_by: kind for kind in sorted(own, key=lambda kind: kind.schema.given_by.lower())}
 
 
 def file_name(schema: Schema) -> str:

@@ -4,6 +4,7 @@
 import io
 import json
 import math
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from rich.console import Console, RenderableType
@@ -56,6 +57,14 @@ class Result:
         )
         console.print(table)
         return console.export_html(inline_styles=True, code_format=_HTML)
+
+
+def kinds_of_results(kind: type[Result] = Result) -> Iterator[type[Result]]:
+    """Those with a form, of what was imported."""
+    for own in kind.__subclasses__():
+        if "schema" in vars(own):
+            yield own
+        yield from kinds_of_results(own)
 
 
 def portable(value: Any) -> Any:

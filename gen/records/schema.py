@@ -57,7 +57,8 @@ LAYER: Fields = {
 
 @dataclass(frozen=True)
 class Schema:
-    """Of a document of `--json`. `version` grows when a key goes or changes its meaning, not when one is added."""
+    """Of a document of `--json`. `version` grows when a key goes or changes its meaning, not when one is added. `call`:
+    what gives it, where that is not the command of its name."""
 
     name: str
     title: str
@@ -65,6 +66,11 @@ class Schema:
     optional: Collection[str] = ()
     others: Kind | None = None
     version: int = 1
+    call: str = ""
+
+    @property
+    def given_by(self) -> str:
+        return self.call or f"heepgen {self.name}"
 
     @property
     def identifier(self) -> str:

@@ -41,6 +41,7 @@ class Explanation(Result):
         "explain",
         "What runs where, and why",
         {"network": (TEXT, "its name"), "placements": (_PLACEMENTS, "every layer of the model")},
+        call="Network.explain().to_dict()",
     )
 
     def content(self) -> dict[str, Any]:

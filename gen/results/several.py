@@ -38,6 +38,7 @@ class SwReports(Result):
         "sw-several",
         "The firmware of several networks in one program",
         {**_each(SwReport), "memory": (record(_MEMORY), "of all")},
+        call="heepgen sw MODEL MODEL",
     )
 
     @property
@@ -69,7 +70,12 @@ class EstimateReports(Result):
 
     networks: tuple[EstimateReport, ...]
 
-    schema = Schema("estimate-several", "Cycles of several networks in one program, predicted", _each(EstimateReport))
+    schema = Schema(
+        "estimate-several",
+        "Cycles of several networks in one program, predicted",
+        _each(EstimateReport),
+        call="heepgen estimate APP of several networks",
+    )
 
     def content(self) -> dict[str, Any]:
         return {"networks": [network.content() for network in self.networks]}
@@ -104,6 +110,7 @@ class RunReports(Result):
             "seconds": (NUMBER, "that the simulation took"),
             "timeline": (maybe(TIMELINE), "with --trace: what every engine, port and the CPU was at; null without"),
         },
+        call="heepgen run APP of several networks",
     )
 
     @property

@@ -137,6 +137,7 @@ class One(Result):
         "architecture",
         "One architecture",
         {**_ARCHITECTURE, "system": (each(_OPTION), "options that every architecture has")},
+        call="heepgen architectures NAME",
     )
 
     def content(self) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class ProgramReport(Result):
             "soc_cycles": (COUNT, "of the simulation, from reset to exit"),
             "seconds": (NUMBER, "that the simulation took"),
         },
+        call="heepgen run --source FILE",
     )
 
     def content(self) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class StepsReport(Result):
     soc_cycles: int = 0
     seconds: float = 0.0
 
-    schema = Schema("steps", "Inferences one after the other on the virtual SoC", _STEPS)
+    schema = Schema("steps", "Inferences one after the other on the virtual SoC", _STEPS, call="heepgen run --steps N")
 
     @property
     def bit_exact(self) -> bool:
