@@ -47,6 +47,18 @@ def cases(op: str) -> dict[str, object]:
             if "_expanded" not in case.name and op in {n.op_type for n in case.model.graph.node}}  # fmt: skip
 
 
+@functools.cache
+def others() -> list[object]:
+    """ONNX's tests that are in no list of an operator: those of operators without a handler, and functions written
+    out. Not those that take nothing, or sequences."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        every = tests_of_onnx.collect_testcases(None)
+    listed = {name for found in json.loads(OUTCOMES.read_text()).values() for name in found}
+    return [case for case in every if case.name not in listed and case.data_sets[0][0]
+            and all(isinstance(x, np.ndarray | np.generic) for x in case.data_sets[0][0])]  # fmt: skip
+
+
 def network(case) -> tuple[onnx.ModelProto, np.ndarray, list[np.ndarray]]:
     """Model, input and expected outputs; the first float32 input stays, or the first of all."""
     model = onnx.ModelProto()

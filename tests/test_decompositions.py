@@ -115,6 +115,7 @@ FUNCTIONS = {
     ),
     "logsumexp": lambda x: torch.logsumexp(x, (1, 2), keepdim=True),
     "weights by other operators": lambda x: F.linear(x, torch.linalg.inv(W) * torch.sinc(W) + torch.linalg.pinv(W)),
+    "similar to constants": lambda x: F.cosine_similarity(x[:, :, None], W[None, None] + 1e-16, dim=-1).softmax(1),
     "tril": lambda x: x.tril(),
     "masked_fill": lambda x: x.masked_fill(ABOVE, -3.0),
     "masked_fill, softmax": lambda x: x.masked_fill(ABOVE, float("-inf")).softmax(-1),

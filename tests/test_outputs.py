@@ -271,3 +271,13 @@ def test_what_is_not_computed_is_refused(forward, words):
 def test_a_final_softmax_needs_a_single_output():
     with pytest.raises(HeepgenError, match="4 outputs: put the Softmax into the model"):
         compiled("nested")[0].program(append_final_softmax=True)
+
+
+def test_a_number_without_dimensions_is_a_vector_of_one():
+    net, x = Net(lambda x, c: (c(x).mean(), c(x).amax() * x.sum()), conv()).eval(), torch.randn(1, 3, 6, 6)
+    generator = CodeGenerator(net, x, config=CONFIG)
+    (exact,) = generator.exact_steps([x.numpy()])
+    with torch.no_grad():
+        for got, float32, want in zip(generator.reference().outputs, exact, net(x), strict=True):
+            assert got.shape == float32.shape == (1,)
+            assert float32[0] == pytest.approx(float(want)) == pytest.approx(float(got[0]), abs=0.05, rel=0.05)

@@ -35,6 +35,7 @@ HINTS = (
     | {
         "addbmm": "write it with torch.matmul, permutes and sums",
         "local_response_norm": "use BatchNorm instead",
+        "rrelu": "use LeakyReLU with its slope in evaluation, (lower + upper) / 2",
         "bernoulli": "call model.eval() before torch.export.export",
     }
 )

@@ -192,7 +192,8 @@ def constants_of(program: ExportedProgram) -> list[torch.Tensor | None]:
 def run(
     interpreter: torch.fx.Interpreter, program: ExportedProgram, interface: Interface, inputs: Sequence[torch.Tensor]
 ) -> list[torch.Tensor]:
-    """What the graph's outputs are for its `inputs`, states included, by the program that `interpreter` runs."""
+    """What the graph's outputs are for its `inputs`, states included, by the program that `interpreter` runs. A number
+    without dimensions is a vector of one."""
     fed = constants_of(program)
     for place, tensor in zip(interface.inputs, inputs, strict=True):
         fed[place] = tensor
@@ -202,7 +203,7 @@ def run(
     returned = []
     for spec, result in zip(program.graph_signature.output_specs, results, strict=True):
         if spec.kind == OutputKind.USER_OUTPUT:
-            returned.append(result)
+            returned.append(torch.atleast_1d(result))  # type: ignore[no-untyped-call]
         elif spec.kind == OutputKind.BUFFER_MUTATION:  # a program with in-place operations has written what it took
             taken[places[spec.target]] = result
     return [*(returned[number] for number in interface.outputs), *(taken[place] for place in interface.buffers)]
