@@ -16,21 +16,21 @@ from torch import nn
 import heepgen
 from firmware_gen import ir
 from firmware_gen.ir.costs import COSTS
-from firmware_gen.models.cpu_cycles import Turns, cycles_of, turns_of
-from firmware_gen.targets.calls.estimate import layer_turns, product_turns
+from firmware_gen.models.cpu_cycles import Iterations, cycles_of, iterations_of
+from firmware_gen.targets.calls.estimate import layer_iterations, product_iterations
 from gen.results.runs.run import RunReport
 from hls.output import write_file
 
 LEAST = 0.005
-"""Cycles of a turn below which it is said to take none."""
+"""Cycles of an iteration below which it is said to take none."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A layer: what the CPU's loops turn for it, the cycles of all else, and of all of it."""
+    """A layer: iterations of the CPU's loops, the cycles of all else, and of all of it."""
 
     op: str
-    turns: Turns
+    iterations: Iterations
     known: int
     cycles: int
 
@@ -211,9 +211,9 @@ def measured(model: nn.Module, progress: Callable[[str], None]) -> list[Row]:
     net, cycles = _run(model, "cpu", progress)
     program = net.compiled.program
     return [
-        Row(layer.op, turns, 0, cycles[layer.name])
+        Row(layer.op, iterations, 0, cycles[layer.name])
         for layer in program.network.layers
-        if (turns := layer_turns(program, layer)) and layer.name in cycles
+        if (iterations := layer_iterations(program, layer)) and layer.name in cycles
     ]
 
 
@@ -222,10 +222,10 @@ def windows(architecture: str, pushed: bool, progress: Callable[[str], None]) ->
     net, cycles = _run(Windows(), architecture, progress)
     program, rows = net.compiled.program, []
     for layer, estimate in zip(program.network.layers, net.estimate().layers, strict=True):
-        if turns := product_turns(program, layer, pushed):
-            of_rows = cycles_of(turns)
+        if iterations := product_iterations(program, layer, pushed):
+            of_rows = cycles_of(iterations)
             assert of_rows is not None, "of every loop there is a figure, if an old one"
-            rows.append(Row(f"{layer.op} on {architecture}", turns, estimate.cycles - of_rows, cycles[layer.name]))
+            rows.append(Row(f"{layer.op} on {architecture}", iterations, estimate.cycles - of_rows, cycles[layer.name]))
     return rows
 
 
@@ -233,13 +233,13 @@ def planes(progress: Callable[[str], None]) -> list[Row]:
     """What the CPU does for every product of `Pairs` that is the array's."""
     net, cycles = _run(Pairs(), "descriptor", progress)
     layers = [layer for layer in net.compiled.program.layers if isinstance(layer.node, ir.Planes)]
-    return [Row(layer.op, turns_of(layer.node, layer), 0, cycles[layer.name]) for layer in layers]
+    return [Row(layer.op, iterations_of(layer.node, layer), 0, cycles[layer.name]) for layer in layers]
 
 
 def fitted(rows: list[Row]) -> dict[tuple[str, str], float]:
-    """Cycles of a turn of every loop, those with the least squares of relative errors."""
-    loops = sorted({loop for row in rows for loop in row.turns})
-    matrix = np.array([[row.turns.get(loop, 0) / row.cycles for loop in loops] for row in rows])
+    """Cycles of an iteration of every loop, those with the least squares of relative errors."""
+    loops = sorted({loop for row in rows for loop in row.iterations})
+    matrix = np.array([[row.iterations.get(loop, 0) / row.cycles for loop in loops] for row in rows])
     found = nnls(matrix, np.array([1 - row.known / row.cycles for row in rows]))[0]
     return {loop: round(float(value), 3) if value > LEAST else 0.0 for loop, value in zip(loops, found, strict=True)}
 
@@ -252,7 +252,7 @@ def main() -> None:
     rows += planes(print)
     cycles = fitted(rows)
     errors = [
-        abs((row.known + sum(cycles[loop] * n for loop, n in row.turns.items())) / row.cycles - 1) for row in rows
+        abs((row.known + sum(cycles[loop] * n for loop, n in row.iterations.items())) / row.cycles - 1) for row in rows
     ]
     by_kernel: dict[str, dict[str, float]] = {}
     for (kernel, loop), value in cycles.items():
@@ -266,7 +266,7 @@ def main() -> None:
     }
     write_file(COSTS, json.dumps(content, indent=1) + "\n", COSTS.name)
     for row, error in sorted(zip(rows, errors, strict=True), key=lambda pair: -pair[1])[:12]:
-        print(f"{row.op:20} {row.cycles:9,} cycles, {100 * error:5.1f} % off  {dict(row.turns)}")
+        print(f"{row.op:20} {row.cycles:9,} cycles, {100 * error:5.1f} % off  {dict(row.iterations)}")
     print(f"{len(rows)} layers, {100 * np.mean(errors):.1f} % off on average, {100 * max(errors):.1f} % at most")
 
 

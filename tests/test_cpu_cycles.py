@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cycles of the CPU's layers: predicted by turns of its loops, against the RTL, on layers that nobody measured."""
+"""Cycles of the CPU's layers: predicted by iterations of its loops, against the RTL, on layers that nobody measured."""
 
 import json
 
@@ -11,7 +11,7 @@ from torch import nn
 import heepgen
 from firmware_gen.ir import cpu, sequence
 from firmware_gen.ir.costs import COSTS, costs
-from firmware_gen.models.cpu_cycles import cycles_of, window_turns
+from firmware_gen.models.cpu_cycles import cycles_of, window_iterations
 from firmware_gen.operations.windows import Windowed
 from tests.house import ROOT
 
@@ -126,10 +126,10 @@ def test_every_multiplication_is_counted_once(channels_first):
     """Of 7 x 9 pixels without padding: as many as there are, in blocks of four outputs, pixels that are computed again
     with their neighbours included."""
     op = Windowed(6, 9, 11, 7, 9, kernel=(3, 3), cout=8)
-    turns = window_turns("dense", op, channels_first)
+    iterations = window_iterations("dense", op, channels_first)
     groups = 7 * 3  # of 9 pixels in a row, the last four are three that were there, and a new one
-    assert turns["dense", "four"] == 2 * groups and ("dense", "one") not in turns
-    taps = 4 * turns.get(("dense", "taps of four"), 0) + turns.get(("dense", "tap of four"), 0)
+    assert iterations["dense", "four"] == 2 * groups and ("dense", "one") not in iterations
+    taps = 4 * iterations.get(("dense", "taps of four"), 0) + iterations.get(("dense", "tap of four"), 0)
     assert taps == 2 * groups * 9 * 6
-    assert turns["dense", "run of four"] == 2 * groups * 3 * (6 if channels_first else 1)
-    assert turns["dense", "output"] == 7 * 9 * 8
+    assert iterations["dense", "run of four"] == 2 * groups * 3 * (6 if channels_first else 1)
+    assert iterations["dense", "output"] == 7 * 9 * 8

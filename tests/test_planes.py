@@ -153,8 +153,10 @@ def test_loops_turn_for_every_element_and_all_padding(tiles):
             b=ir.Matrices(6 * depth * columns, steps),
             out=ir.Matrices(24 * columns, steps),
         )
-        turns = ir.Planes(name="p", inputs=("b",), output="p", product=own, tiles=tiles).turns
-        assert 4 * turns["step of four"] + turns["step of one"] == 6 * depth * columns
-        assert turns["step of four"] == turns["four"] * depth and (tiles.columns > 3) >= (turns["four"] > 0)
+        iterations = ir.Planes(name="p", inputs=("b",), output="p", product=own, tiles=tiles).iterations
+        assert 4 * iterations["step of four"] + iterations["step of one"] == 6 * depth * columns
+        assert iterations["step of four"] == iterations["four"] * depth and (tiles.columns > 3) >= (
+            iterations["four"] > 0
+        )
         empty = 4 * tiles.plane_words(depth, columns) - depth * columns
-        assert empty <= 4 * turns["word"] // 12 <= 4 * tiles.plane_words(depth, columns) or not empty
+        assert empty <= 4 * iterations["word"] // 12 <= 4 * tiles.plane_words(depth, columns) or not empty

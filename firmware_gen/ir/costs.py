@@ -17,6 +17,6 @@ LIST = 105
 
 @cache
 def costs() -> Mapping[tuple[str, str], float]:
-    """Cycles of a turn of every loop, by kernel and loop."""
+    """Cycles of an iteration of every loop, by kernel and loop."""
     found = json.loads(COSTS.read_text())["cycles"]
     return {(kernel, loop): cycles for kernel, own in found.items() for loop, cycles in own.items()}

@@ -174,8 +174,8 @@ class Planes(OnCpu):
     tiles: Tiles
 
     @property
-    def turns(self) -> dict[str, int]:
-        """How often its loops turn, which take four columns at a time where rows or columns are neighbours."""
+    def iterations(self) -> dict[str, int]:
+        """Of its loops, which take four columns at a time where rows or columns are neighbours."""
         outer, inner, _, depth, columns = self.product.sizes
         matrices = outer * inner
         fours = matrices * self.tiles.fours(columns) * (1 in self.product.b.steps[2:])

@@ -91,7 +91,7 @@ def windowed_ops(node: ir.Scale | ir.Conv | ir.Pool | ir.Pad, in_shape: ir.Shape
         case ir.Conv(sections=(1, 1)):
             return _convolution(node, in_shape, out_shape, None)
         case ir.Conv():
-            rows, columns = (_cuts(size, count) for size, count in zip(out_shape[2:], node.sections, strict=True))
+            rows, columns = (_ranges(size, count) for size, count in zip(out_shape[2:], node.sections, strict=True))
             parts = enumerate(itertools.product(rows, columns))
             return [
                 share
@@ -166,7 +166,7 @@ def _section(node: ir.Conv, number: int) -> ir.Conv:
     return replace(node, weight=node.weight[own], scale=scale[own], bias=bias[own], sections=(1, 1))
 
 
-def _cuts(size: int, count: int) -> list[Range]:
+def _ranges(size: int, count: int) -> list[Range]:
     return [(first, first + size // count) for first in range(0, size, size // count)]
 
 

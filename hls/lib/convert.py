@@ -214,9 +214,9 @@ def _labels(root: _Module) -> dict[int, Label]:
     """Labels of the generators, by their ids. A block of the unit's own file, or of one whose name goes on where that
     one's ends, is explained."""
     labels = {}
-    home = root.func.__module__
+    root_module = root.func.__module__
     for parent, path in _blocks(root):
-        own = parent is not root and f"{parent.func.__module__}_".startswith(f"{home}_")
+        own = parent is not root and f"{parent.func.__module__}_".startswith(f"{root_module}_")
         doc = (inspect.getdoc(parent.func) or "").replace("`", "") if own else ""
         for generator in parent.subs:
             if not isinstance(generator, Block):

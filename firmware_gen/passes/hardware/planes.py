@@ -61,6 +61,6 @@ def _pays(planes: Planes) -> bool:
     outer, inner, rows, depth, columns = product.sizes
     matrices = outer * inner
     cpu = MULTIPLY * math.prod(product.sizes)
-    away = LIST + sum(costs()[Planes.kernel, loop] * count for loop, count in planes.turns.items())
+    away = LIST + sum(costs()[Planes.kernel, loop] * count for loop, count in planes.iterations.items())
     array = matrices * (PASSES + rows * (INPUT * depth + OUTPUT * columns))
     return cpu > away + array

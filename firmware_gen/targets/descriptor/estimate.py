@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from firmware_gen import ir
 from firmware_gen.architectures.contract import WAITS, LayerCycles, Prediction
 from firmware_gen.ir.costs import INFERENCE, LIST
-from firmware_gen.models.cpu_cycles import cycles_of, turns_of
+from firmware_gen.models.cpu_cycles import cycles_of, iterations_of
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, Layer, Program
 from firmware_gen.targets.descriptor.timing.banks import Banks, bank_runs, word_banks
 from firmware_gen.targets.descriptor.timing.cycles import Estimate, simulate
@@ -52,7 +52,7 @@ def predict(program: Program) -> Prediction:
 def cycles_on_cpu(layer: Layer) -> int | None:
     """Of a layer that the CPU computes; None where nobody knows."""
     assert isinstance(layer.node, ir.OnCpu)
-    return cycles_of(turns_of(layer.node, layer))
+    return cycles_of(iterations_of(layer.node, layer))
 
 
 def around(lists: int) -> int:

@@ -13,7 +13,7 @@ from firmware_gen.operations.tensors import Tensor
 from firmware_gen.operations.windows import Range, Windowed
 from firmware_gen.targets.descriptor.lowering.folded import folded
 from firmware_gen.targets.descriptor.lowering.job import Job
-from firmware_gen.targets.descriptor.lowering.pieces import Constants, best_split, split_cut, taps_cut, with_constants
+from firmware_gen.targets.descriptor.lowering.pieces import Constants, best_split, k_split, taps_piece, with_constants
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -47,7 +47,7 @@ def windowed_jobs(
     target = operation.target.moved(image * operation.target_step)
     aux = operation.aux and operation.aux.moved(image * operation.aux_step)
     try:
-        cut = best_split(
+        split = best_split(
             layer=layer,
             op=op,
             rectangle=operation.rectangle,
@@ -65,7 +65,7 @@ def windowed_jobs(
         return [
             job for half in _without_residual(operation) for job in windowed_jobs(layer, half, image, constants, config)
         ]
-    return [Job(layer, with_constants(op, piece, descriptor, layer, constants, config)) for piece, descriptor in cut]
+    return [Job(layer, with_constants(op, piece, descriptor, layer, constants, config)) for piece, descriptor in split]
 
 
 def split_jobs(layer: str, operation: Operation, splits: int, constants: Constants, config: Config) -> list[Job]:
@@ -73,14 +73,14 @@ def split_jobs(layer: str, operation: Operation, splits: int, constants: Constan
     op = operation.op
     return [
         Job(layer, with_constants(op, piece, descriptor, layer, constants, config))
-        for piece, descriptor in split_cut(layer, op, splits, operation.source, operation.target, config)
+        for piece, descriptor in k_split(layer, op, splits, operation.source, operation.target, config)
     ]
 
 
 def taps_job(layer: str, operation: Operation, rows: Range, constants: Constants, config: Config) -> Job | None:
     """The descriptor of some rows of the window of an operation of one output row, after those of the rows before, None
     where it does not fit the buffers."""
-    found = taps_cut(operation.op, rows, operation.source, operation.target, config)
+    found = taps_piece(operation.op, rows, operation.source, operation.target, config)
     if found is None:
         return None
     piece, descriptor = found

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One piece of a `Windowed` -> one descriptor with symbolic addresses, and how a `Windowed` is cut into pieces.
+"""One piece of a `Windowed` -> one descriptor with symbolic addresses, and how a `Windowed` is split into pieces.
 
-A `Windowed` is cut where it must be: into rectangles of the output (images of a batch, column tiles with halo,
+A `Windowed` is split where it must be: into rectangles of the output (images of a batch, column tiles with halo,
 average-pooling borders), ranges of channels or groups, and ranges of the reduction (K splits: all but the last piece
 drain raw accumulators, all but the first are initialised from them).
 """
@@ -297,8 +297,8 @@ def with_constants(
     )
 
 
-def _cut(size: int, count: int, multiple: int = 1) -> list[Range]:
-    """`count` or fewer nearly equal ranges covering 0..size, cut at multiples."""
+def _ranges(size: int, count: int, multiple: int = 1) -> list[Range]:
+    """`count` or fewer nearly equal ranges covering 0..size, that begin at multiples."""
     step = -(-size // count)
     step = -(-step // multiple) * multiple
     return [(first, min(first + step, size)) for first in range(0, size, step)]
@@ -312,24 +312,24 @@ def _piece_counts(size: int) -> list[int]:
 def pieces(
     op: Windowed, rectangle: Rectangle | None, cols: int, channels: int, ky: int, kx: int, config: Config
 ) -> list[Piece]:
-    """Pieces of an operator, in execution order, for numbers of cuts along columns, channels and taps.
+    """Pieces of an operator, in execution order, for numbers of ranges of columns, channels and taps.
 
     Channels of a diagonal operator and groups are independent; channels of a dense one are a K split.
     """
     rows, (left, right) = rectangle or ((0, op.out_height), (0, op.out_width))
-    columns = [(left + a, left + b) for a, b in _cut(right - left, cols)]
+    columns = [(left + a, left + b) for a, b in _ranges(right - left, cols)]
     everything, all_groups = (0, op.channels), (0, op.groups)
     if op.groups > 1:
         size = op.channels // op.groups
-        spans = [((a * size, b * size), (a, b)) for a, b in _cut(op.groups, channels)]
+        spans = [((a * size, b * size), (a, b)) for a, b in _ranges(op.groups, channels)]
     elif op.diagonal:
-        spans = [(span, all_groups) for span in _cut(op.channels, channels, config.diagonal)]
+        spans = [(span, all_groups) for span in _ranges(op.channels, channels, config.diagonal)]
     else:
         spans = [(everything, all_groups)]
     k_spans: list[Range | None] = [None]
     if op.groups == 1 and not op.diagonal:
-        k_spans = [*_cut(op.channels, channels, config.rows if op.kernel[1] == 1 else 1)]
-    chain = list(itertools.product(_cut(op.kernel[0], ky), _cut(op.kernel[1], kx), k_spans))
+        k_spans = [*_ranges(op.channels, channels, config.rows if op.kernel[1] == 1 else 1)]
+    chain = list(itertools.product(_ranges(op.kernel[0], ky), _ranges(op.kernel[1], kx), k_spans))
     return [
         Piece(
             rows=rows,
@@ -347,11 +347,11 @@ def pieces(
 
 
 def banded_pieces(op: Windowed, rectangle: Rectangle | None, channels: int, config: Config) -> list[Piece]:
-    """Pieces of a depthwise convolution by banded tiles, for a number of cuts along channels."""
+    """Pieces of a depthwise convolution by banded tiles, for a number of ranges of channels."""
     rows, columns = rectangle or ((0, op.out_height), (0, op.out_width))
     kernel = (0, op.kernel[0]), (0, op.kernel[1])
     ranges = banded.columns_of(columns, banded.most_outputs(op, config))
-    spans = _cut(op.channels, channels)
+    spans = _ranges(op.channels, channels)
     return [Piece(rows, cols, *kernel, span, (0, 1), band=outputs) for cols, outputs in ranges for span in spans]
 
 
@@ -369,29 +369,29 @@ def _shape(descriptor: Symbolic) -> Symbolic:
 _strips = lru_cache(maxsize=1 << 14)(choose_strips)
 
 
-Cut: TypeAlias = list[tuple[Piece, Symbolic]]
+Split: TypeAlias = list[tuple[Piece, Symbolic]]
 """Pieces in order, with their descriptors."""
 
 
 def _plan(
     op: Windowed,
-    cut: list[Piece],
+    split: list[Piece],
     source: View,
     target: View,
     config: Config,
     aux: View | None,
     cbg: int | None,
     single: bool = False,
-) -> tuple[int, Cut] | None:
-    """The cost by which cuts are compared, and the pieces with their strips, `single`: one each; None when a piece does
-    not fit."""
-    if op.residual != "none" and not all(piece.first for piece in cut):
+) -> tuple[int, Split] | None:
+    """The cost by which splits are compared, and the pieces with their strips, `single`: one each; None when a piece
+    does not fit."""
+    if op.residual != "none" and not all(piece.first for piece in split):
         return None  # ACC_INIT excludes RESIDUAL
-    if op.tap and any(piece.channels != (0, op.channels) for piece in cut):
+    if op.tap and any(piece.channels != (0, op.channels) for piece in split):
         return None  # a channel's neighbours are read with it
-    planned: Cut = []
+    planned: Split = []
     total = 0
-    for piece in cut:
+    for piece in split:
         descriptor = piece_descriptor(op, piece, source, target, config, aux)
         if misfits(descriptor):
             return None
@@ -417,21 +417,21 @@ def best_split(
     config: Config,
     aux: View | None = None,
     cbg: int | None = None,
-) -> Cut:
-    """The cheapest of the coarsest cuts that fit, all with `cbg` where that is given.
+) -> Split:
+    """The cheapest of the coarsest splits that fit, all with `cbg` where that is given.
 
     Raises HeepgenError with the numbers when none does.
     """
     if banded.is_banded(op, source, target, config):
         for channels in _piece_counts(op.channels):
-            cut = banded_pieces(op, rectangle, channels, config)
-            if plan := _plan(op, cut, source, target, config, aux, cbg):
+            found = banded_pieces(op, rectangle, channels, config)
+            if plan := _plan(op, found, source, target, config, aux, cbg):
                 return plan[1]
     _, (left, right) = rectangle or ((0, 0), (0, op.out_width))
     tiles = _piece_counts(right - left) if op.stride[1] else [1]
     span = op.groups if op.groups > 1 else -(-op.channels // (config.diagonal if op.diagonal else 1))
-    for ky, kx, channels in _cuts(op, span):
-        best: tuple[int, Cut] | None = None
+    for ky, kx, channels in _counts(op, span):
+        best: tuple[int, Split] | None = None
         for cols in tiles:
             plan = _plan(op, pieces(op, rectangle, cols, channels, ky, kx, config), source, target, config, aux, cbg)
             if plan and (best is None or plan[0] < best[0]):
@@ -443,17 +443,17 @@ def best_split(
     raise HeepgenError(_refusal(layer, replace(op, residual="none"), source, target, config))
 
 
-def split_cut(layer: str, op: Windowed, splits: int, source: View, target: View, config: Config) -> Cut:
+def k_split(layer: str, op: Windowed, splits: int, source: View, target: View, config: Config) -> Split:
     """An operator as so many K splits, each in one strip and a channel block at a time, which is drained while the next
     one is computed. Raises HeepgenError where one does not fit."""
-    cut = pieces(op, None, 1, splits, splits, 1, config)
-    plan = _plan(op, cut, source, target, config, None, 1, single=True)
+    found = pieces(op, None, 1, splits, splits, 1, config)
+    plan = _plan(op, found, source, target, config, None, 1, single=True)
     if plan is None:
         raise HeepgenError(_refusal(layer, op, source, target, config))
     return plan[1]
 
 
-def taps_cut(op: Windowed, rows: Range, source: View, target: View, config: Config) -> tuple[Piece, Symbolic] | None:
+def taps_piece(op: Windowed, rows: Range, source: View, target: View, config: Config) -> tuple[Piece, Symbolic] | None:
     """Some rows of the window of a diagonal operator of one output row, as a piece of a chain that begins with row 0
     and ends with the last; None where it does not fit the buffers."""
     first, last = rows[0] == 0, rows[1] == op.kernel[0]
@@ -462,14 +462,14 @@ def taps_cut(op: Windowed, rows: Range, source: View, target: View, config: Conf
     return plan[1][0] if plan else None
 
 
-def _cuts(op: Windowed, span: int) -> list[tuple[int, int, int]]:
-    """Numbers of cuts along kernel rows, kernel columns and channels to try, in order: few cuts of the taps first. A
-    window over all rows, as of global pooling, is cut along them instead: while the last rows are still computed, the
+def _counts(op: Windowed, span: int) -> list[tuple[int, int, int]]:
+    """Numbers of ranges of kernel rows, kernel columns and channels to try, in order: few of the taps first. A window
+    over all rows, as of global pooling, is split along them instead: while the last rows are still computed, the
     others are pooled."""
-    cuts = itertools.product(_piece_counts(op.kernel[0]), _piece_counts(op.kernel[1]), _piece_counts(span))
+    counts = itertools.product(_piece_counts(op.kernel[0]), _piece_counts(op.kernel[1]), _piece_counts(span))
     if op.diagonal and op.out_height == 1 and op.residual == "none":
-        return sorted(cuts, key=lambda cut: (cut[0] * cut[1] * cut[2], cut[1:]))
-    return sorted(cuts, key=lambda cut: cut[0] * cut[1])
+        return sorted(counts, key=lambda count: (count[0] * count[1] * count[2], count[1:]))
+    return sorted(counts, key=lambda count: count[0] * count[1])
 
 
 def _refusal(layer: str, op: Windowed, source: View, target: View, config: Config) -> str:

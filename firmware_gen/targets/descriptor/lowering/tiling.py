@@ -101,7 +101,7 @@ def _cost(
     windows: tuple[np.ndarray, np.ndarray],
     config: Config,
 ) -> tuple[int, int]:
-    """Cost and bus words of a descriptor cut into these strips."""
+    """Cost and bus words of a descriptor in these strips."""
     ports = config.ports
     lengths = strip_sizes(f.out_px, first, strip)
     fetch = math.ceil(whole.tile_beats)

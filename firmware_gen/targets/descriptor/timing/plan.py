@@ -11,7 +11,7 @@ from hls.descriptor.interface.table import Linked, Output, on_chip
 from hls.descriptor.interface.timing import beats, block_outputs, param_beats, table_beat, table_beats
 
 SWAP, STEP_FIRST, STEP_LAST, GROUP_FIRST, GROUP_LAST, STRIP_LAST = (1 << i for i in range(6))
-"""Marks of a vector."""
+"""Flags of a vector."""
 
 
 def _groups(f: Linked) -> list[list[int]]:
@@ -20,9 +20,9 @@ def _groups(f: Linked) -> list[list[int]]:
 
 
 def _vectors(f: Linked, config: Config) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Per vector: words that must be loaded, and marks; per strip: words that are released after it."""
+    """Per vector: words that must be loaded, and flags; per strip: words that are released after it."""
     apart = 1 if f.band else config.diagonal if f.diagonal else 0  # words from block to block, which share lanes if 0
-    needs, marks, released = [], [], []
+    needs, flags, released = [], [], []
     first = 0
     for size in strip_sizes(f.out_px, f.first_px, f.strip_px):
         oy, ox = np.divmod(np.arange(first, first + size), f.out_w)
@@ -46,13 +46,13 @@ def _vectors(f: Linked, config: Config) -> tuple[np.ndarray, np.ndarray, list[in
                                 ok, end = np.where(ox == 0, f.first_lane, 0) < lanes, f.in_row
                             lines.append(np.where(inside & ok, row + ky * f.ky_step + end, 0))
                         needs.append(np.concatenate(lines if apart else lines * len(blocks)))
-                        marks.append(
-                            _marks(size, len(blocks), ky == 0 and step == 0, ky == f.kh - 1 and step == f.kx * f.kb - 1)
+                        flags.append(
+                            _flags(size, len(blocks), ky == 0 and step == 0, ky == f.kh - 1 and step == f.kx * f.kb - 1)
                         )
-        marks[-1][-1] |= STRIP_LAST
+        flags[-1][-1] |= STRIP_LAST
         first += size
         released.append(_released(f, first) if first < f.out_px else f.load_words)
-    return np.concatenate(needs), np.concatenate(marks), released
+    return np.concatenate(needs), np.concatenate(flags), released
 
 
 def _released(f: Linked, pixel: int) -> int:
@@ -63,19 +63,20 @@ def _released(f: Linked, pixel: int) -> int:
     return 0 if iy < 0 else start if iy < f.in_h else f.load_words
 
 
-def _marks(pixels: int, blocks: int, group_first: bool, group_last: bool) -> np.ndarray:
-    marks = np.zeros((blocks, pixels), np.int64)
-    marks[:, 0] |= SWAP
-    marks[0, 0] |= STEP_FIRST | (GROUP_FIRST if group_first else 0)
-    marks[-1, -1] |= STEP_LAST | (GROUP_LAST if group_last else 0)
-    return marks.reshape(-1)
+def _flags(pixels: int, blocks: int, group_first: bool, group_last: bool) -> np.ndarray:
+    flags = np.zeros((blocks, pixels), np.int64)
+    flags[:, 0] |= SWAP
+    flags[0, 0] |= STEP_FIRST | (GROUP_FIRST if group_first else 0)
+    flags[-1, -1] |= STEP_LAST | (GROUP_LAST if group_last else 0)
+    return flags.reshape(-1)
 
 
-def _runs(marks: np.ndarray, needs: np.ndarray) -> dict[int, tuple[int, int]]:
-    """For every marked vector: the next one, and the words that it and those up to there need."""
-    marked = np.flatnonzero(marks)
-    ends = [*marked[1:].tolist(), len(needs)]
-    return dict(zip(marked.tolist(), zip(ends, np.maximum.reduceat(needs, marked).tolist(), strict=True), strict=True))
+def _runs(flags: np.ndarray, needs: np.ndarray) -> dict[int, tuple[int, int]]:
+    """For every vector with flags: the next such one, and the words that it and those up to there need."""
+    flagged = np.flatnonzero(flags)
+    ends = [*flagged[1:].tolist(), len(needs)]
+    most = np.maximum.reduceat(needs, flagged).tolist()
+    return dict(zip(flagged.tolist(), zip(ends, most, strict=True), strict=True))
 
 
 def _store_blocks(f: Linked, config: Config) -> list[tuple[int, bool]]:
@@ -96,9 +97,9 @@ class Plan:
         diagonal, unit = bool(f.diagonal), bool(f.unit_weights)
         self.banks = banks
         self.strips = len(strip_sizes(f.out_px, f.first_px, f.strip_px))
-        needs, marks, self.releases = _vectors(f, config)
-        self.needs, self.marks = needs.tolist(), marks.tolist()
-        self.runs = _runs(marks, needs)
+        needs, flags, self.releases = _vectors(f, config)
+        self.needs, self.flags = needs.tolist(), flags.tolist()
+        self.runs = _runs(flags, needs)
         self.blocks = _store_blocks(f, config)
         self.beats = sum(n for n, _ in self.blocks)
         self.uniform, self.residual, self.acc_init = bool(f.uniform), bool(f.residual), bool(f.acc_init)

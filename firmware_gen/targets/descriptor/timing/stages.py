@@ -144,21 +144,21 @@ class Sequencer(Stage):
         if not self.busy or t < self.begins:
             self.counts.waits["start"] += 1
             return False
-        mark, need = self.plan.marks[vector], self.plan.needs[vector]
+        flags, need = self.plan.flags[vector], self.plan.needs[vector]
         missing = need and need + self.base > self.load.loaded
-        if missing or (mark & SWAP and not self.cutter.full):
+        if missing or (flags & SWAP and not self.cutter.full):
             self.counts.load_stall += 1
             self.counts.waits["data" if missing else "weights"] += 1
             return False
-        if mark & STEP_FIRST and self.banks < self._banks_for(mark):
+        if flags & STEP_FIRST and self.banks < self._banks_for(flags):
             self.counts.store_stall += 1
             self.counts.waits["lanes" if self.drained else "drain"] += 1
             return False
-        if mark & STEP_FIRST and not mark & GROUP_FIRST and t < self.go_at:
+        if flags & STEP_FIRST and not flags & GROUP_FIRST and t < self.go_at:
             self.counts.waits["sums"] += 1
             return False
         count = 1
-        if mark:
+        if flags:
             self.run_end, self.run_need = self.plan.runs[vector]
         if not self.run_need or self.run_need + self.base <= self.load.loaded:
             count = self.run_end - vector
@@ -166,31 +166,31 @@ class Sequencer(Stage):
         self.vector += count
         self.counts.vectors += count
         self.step_vectors += 1
-        if mark:
-            self._follow(t, mark)
+        if flags:
+            self._follow(t, flags)
         self.step_vectors += count - 1
-        return bool(mark & SWAP)
+        return bool(flags & SWAP)
 
     def ahead(self, t: int) -> int:
         """Vectors that are counted and come after this cycle."""
         return max(0, self.resumes - 1 - t)
 
-    def _banks_for(self, mark: int) -> int:
+    def _banks_for(self, flags: int) -> int:
         """Half banks that must be free: for a second step all but those of two groups, since it reads its memory."""
-        if not mark & GROUP_FIRST:
+        if not flags & GROUP_FIRST:
             return HALF_BANKS - 2
         return 1 if self.plan.halves and self.halved[0] else HALF_BANKS - 1
 
-    def _follow(self, t: int, mark: int) -> None:
-        if mark & GROUP_FIRST:
+    def _follow(self, t: int, flags: int) -> None:
+        if flags & GROUP_FIRST:
             self.banks -= 1
             self.halved = (self.halved[1], self.plan.halves)
-        if mark & GROUP_LAST:
+        if flags & GROUP_LAST:
             self.finished.append(t + vector_to_drain(self.config, self.step_vectors))
-        if mark & STEP_LAST:
+        if flags & STEP_LAST:
             self.go_at = t + 1 + max(0, ACC_LATENCY - self.step_vectors)
             self.step_vectors = 0
-        if mark & STRIP_LAST:
+        if flags & STRIP_LAST:
             self.released = self.base + self.plan.releases[self.strip]
             self.load.leaving.append((t + RELEASED, self.released))
             self.strip += 1
