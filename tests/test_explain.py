@@ -88,6 +88,20 @@ def test_merged_layers_have_rows_behind_the_layer_that_does_their_work():
     assert names.index("1") < names.index("0") < names.index("4") < names.index("8") < names.index("5")
 
 
+def test_a_factor_before_what_takes_none_is_in_the_layer_before_it():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 5)
+
+        def forward(self, x):
+            return F.softmax(3 * self.layer(x), dim=1)
+
+    imported = import_model(Scaled().eval(), (4, 6))
+    merged = {p.name: p.why for p in explain(run_passes(imported), imported) if p.where == "merged"}
+    assert merged == {"mul_0": "in the weights and the bias of layer"}
+
+
 def test_every_imported_node_has_one_row():
     for seed in range(30):
         network = random_network(seed, "dag")

@@ -163,6 +163,9 @@ class Scale(Fused):
     def keeps_rows(self, shape: Shape) -> bool:
         return True
 
+    def why_merged(self, host: Node) -> str:
+        return in_parameters(host) if isinstance(host, Weighted | Scale) else super().why_merged(host)
+
     def layout(self, shape: Shape) -> Layout:
         return Layout.MAPS if len(shape) == 4 else Layout.INPUT
 
@@ -231,6 +234,11 @@ class Activate(Activated):
         return f"{host.name} applies it on the way out" if applies else super().why_merged(host)
 
 
+def in_parameters(host: Node) -> str:
+    """What becomes of a scale and a shift that a layer takes."""
+    return f"in the {'weights' if isinstance(host, Weighted) else 'scale'} and the bias of {host.name}"
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BatchNorm(Node):
     """y = x * scale[c] + shift[c], c = dimension 1; float64, BatchNorm1d/2d at inference. Importer only."""
@@ -241,4 +249,4 @@ class BatchNorm(Node):
     shift: np.ndarray
 
     def why_merged(self, host: Node) -> str:
-        return f"in the {'weights' if isinstance(host, Weighted) else 'scale'} and the bias of {host.name}"
+        return in_parameters(host)

@@ -75,14 +75,22 @@ def _merged(graph: ir.Graph, imported: ir.Graph) -> dict[str, list[Placement]]:
 
 def _host(graph: ir.Graph, imported: ir.Graph, node: ir.Node) -> ir.Node | None:
     """The node whose output is that of `node` or of the nearest one behind it: merging keeps the last value's name.
+    Else, of what an output needs, the nearest one before it, which took its numbers.
 
     Arithmetic is not merged into a node that only moves data, but across it.
     """
-    pending = [node.output]
-    for value in pending:
+    behind = [node.output]
+    for value in behind:
         if (producer := graph.producer(value)) and (producer.hosts or not node.computes):
             return producer
-        pending += [reader.output for reader in imported.nodes if value in reader.inputs]
+        behind += [n.output for n in imported.nodes if value in n.inputs and n.output not in behind]
+    if not any(value in imported.outputs for value in behind):
+        return None
+    before = [*node.inputs]
+    for value in before:
+        if (producer := graph.producer(value)) and (producer.hosts or not node.computes):
+            return producer
+        before += [v for n in imported.nodes if value == n.output for v in n.inputs if v not in before]
     return None
 
 
