@@ -102,6 +102,16 @@ def test_a_factor_before_what_takes_none_is_in_the_layer_before_it():
     assert merged == {"mul_0": "in the weights and the bias of layer"}
 
 
+def test_a_norm_between_convolutions_is_in_the_one_before_it():
+    """Which the passes prefer, also across what repeats pixels."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Upsample(scale_factor=2), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)).eval()
+    imported = import_model(model, (1, 3, 8, 8))
+    passed = run_passes(imported)
+    changed = {n.name for n in passed.nodes if hasattr(n, "bias") and (n.bias != imported.node(n.name).bias).any()}
+    merged = {p.name: p.why for p in explain(passed, imported) if p.where == "merged"}
+    assert merged == {"2": "in the weights and the bias of 0"} and changed == {"0"}
+
+
 def test_every_imported_node_has_one_row():
     for seed in range(30):
         network = random_network(seed, "dag")

@@ -74,23 +74,25 @@ def _merged(graph: ir.Graph, imported: ir.Graph) -> dict[str, list[Placement]]:
 
 
 def _host(graph: ir.Graph, imported: ir.Graph, node: ir.Node) -> ir.Node | None:
-    """The node whose output is that of `node` or of the nearest one behind it: merging keeps the last value's name.
-    Else, of what an output needs, the nearest one before it, which took its numbers.
-
-    Arithmetic is not merged into a node that only moves data, but across it.
-    """
+    """The node whose output is that of `node`, since merging into what is before keeps the last value's name, or of the
+    nearest one behind it. Arithmetic is not merged into a node that only moves data, but across it."""
+    if before := graph.producer(node.output):
+        return _across(graph, before) if node.computes else before
     behind = [node.output]
     for value in behind:
         if (producer := graph.producer(value)) and (producer.hosts or not node.computes):
             return producer
         behind += [n.output for n in imported.nodes if value in n.inputs and n.output not in behind]
-    if not any(value in imported.outputs for value in behind):
-        return None
-    before = [*node.inputs]
-    for value in before:
-        if (producer := graph.producer(value)) and (producer.hosts or not node.computes):
-            return producer
-        before += [v for n in imported.nodes if value == n.output for v in n.inputs if v not in before]
+    return None
+
+
+def _across(graph: ir.Graph, node: ir.Node) -> ir.Node | None:
+    """The nearest node, this one or one before it, that others are merged into."""
+    pending = [node]
+    for found in pending:
+        if found.hosts:
+            return found
+        pending += [n for value in found.inputs if (n := graph.producer(value)) and n not in pending]
     return None
 
 

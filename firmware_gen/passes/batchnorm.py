@@ -26,7 +26,7 @@ from firmware_gen.ir import (
     Upsample,
     Weighted,
 )
-from firmware_gen.passes.edits.rewrite import bypass, substitute
+from firmware_gen.passes.edits.rewrite import absorb, bypass, substitute
 from firmware_gen.passes.movement.reshapes import merge_reshapes
 
 New = dict[Node, Node]
@@ -46,10 +46,12 @@ def fold_batchnorm(graph: Graph) -> Graph:
         if not isinstance(node, BatchNorm | Scale) or _has_epilogue(node):
             continue
         scale, shift = node.scale, node.shift if isinstance(node, BatchNorm) else node.bias
-        new = _into_producers(graph, node.inputs[0], scale, shift)
-        if new is None:
-            new = _into_reader(graph, node.output, scale, shift)
-        if new is not None:
+        if (new := _into_producers(graph, node.inputs[0], scale, shift)) is not None:
+            scaled = substitute(graph, new)
+            producer = scaled.producer(node.inputs[0])
+            assert producer, "there is one that takes them"
+            return fold_batchnorm(merge_reshapes(absorb(scaled, producer, node)))
+        if (new := _into_reader(graph, node.output, scale, shift)) is not None:
             return fold_batchnorm(merge_reshapes(bypass(substitute(graph, new), node)))
     return substitute(graph, {n: _as_scale(n) for n in graph.nodes if isinstance(n, BatchNorm)})
 
