@@ -5,7 +5,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from test_control import legal_descriptor, make_bench, read, run_until, set_up, write
+from control_bench import legal_descriptor, make_bench, read, run_until, set_up, write
 
 from hls.config import Config
 from hls.descriptor.interface.registers import ERRORS, REGISTER

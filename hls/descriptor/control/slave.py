@@ -48,24 +48,23 @@ class Interrupts:
 
 
 class State:
-    """What STATUS shows."""
+    """What STATUS shows: a signal for every field, called like it but for ERROR and its code."""
 
     def __init__(self) -> None:
-        self.busy, self.done, self.failed, self.draining = (Signal(bool(0)) for _ in range(4))
-        self.error = Signal(intbv(0)[REGISTER["STATUS"].bits("ERROR_CODE").width :])
+        for bits in REGISTER["STATUS"].fields:
+            signal = Signal(bool(0)) if bits.width == 1 else Signal(intbv(0)[bits.width :])
+            setattr(self, _STATE.get(bits.name, bits.name.lower()), signal)
 
     def word(self) -> ConcatSignal:
         """The state as STATUS holds it."""
-        return packed(
-            REGISTER["STATUS"],
-            {
-                "BUSY": self.busy,
-                "DONE": self.done,
-                "ERROR": self.failed,
-                "DRAINING": self.draining,
-                "ERROR_CODE": self.error,
-            },
-        )
+        signals = {
+            bits.name: getattr(self, _STATE.get(bits.name, bits.name.lower())) for bits in REGISTER["STATUS"].fields
+        }
+        return packed(REGISTER["STATUS"], signals)
+
+
+_STATE = {"ERROR": "failed", "ERROR_CODE": "error"}
+"""Signals of fields that are called otherwise."""
 
 
 class Readings:
