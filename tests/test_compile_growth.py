@@ -11,8 +11,10 @@ from torch import nn
 
 from examples.speed import LARGE, chain
 from firmware_gen import CodeGenerator, ir
+from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.memory import planner
 from firmware_gen.memory.planner import Buffer
+from firmware_gen.passes import merge_reshapes
 from firmware_gen.targets.descriptor.compiler import compile_graph
 from firmware_gen.targets.descriptor.scratchpad import overlap, residency
 from firmware_gen.targets.descriptor.scratchpad.shelf import Shelf
@@ -130,3 +132,25 @@ def test_the_search_takes_what_looking_at_everything_would_take(words, least, mo
     monkeypatch.setattr(residency, "choose", choose)
     CodeGenerator(Branches(), np.zeros((1, 3, 16, 12), np.float32), config=Config(scratchpad_words=words)).program()
     assert max(met) >= least, met
+
+
+class Views(nn.Module):
+    """Layers, each seen in three shapes before and after."""
+
+    def __init__(self, depth: int):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(depth))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.tanh(layer(x.unsqueeze(1).reshape(2, 3, 2).flatten(1)).view(3, 4).reshape(2, 6))
+        return x
+
+
+def test_reshapes_are_merged_at_once(monkeypatch):
+    graph, copies, with_nodes = import_model(Views(12).eval(), (2, 6)), [], ir.Graph.with_nodes
+    monkeypatch.setattr(ir.Graph, "with_nodes", lambda self, *a, **k: copies.append(1) or with_nodes(self, *a, **k))
+    merged = merge_reshapes(graph)
+    assert len(copies) <= 3
+    assert [type(n) for n in merged.nodes].count(ir.Reshape) == 0
+    assert len(merged.nodes) == 24

@@ -98,7 +98,13 @@ def branch():
     return model.add("If", **parts).add("Relu")
 
 
-NAMED = {"m": np.tri(4, dtype=bool), "low": np.float32(-np.inf), "zero": np.float32(0), "i": ints([5], [0], [3])}
+NAMED = {
+    "pos": positive(5),
+    "m": np.tri(4, dtype=bool),
+    "low": np.float32(-np.inf),
+    "zero": np.float32(0),
+    "i": ints([5], [0], [3]),
+}
 """Constants that nodes read by name."""
 MODELS = {
     "in double precision": Model([1, 3])
@@ -184,6 +190,10 @@ MODELS = {
     "bounds that are computed": Model([2, 5]).add("Sigmoid").add("Neg").add("Clip", inputs=["x", "v1", "v0"]),
     "whole numbers": Model(IMAGE).add("Mul", np.float32(3)).add("Floor").add("Ceil", inputs=["v0"])
     .add("Round", inputs=["v0"]).add("Sum", inputs=["v1", "v2", "v3"]).add("Mod", np.float32(4), fmod=1),
+    "powers of elements": Model([2, 5]).add("Exp").add("Pow", normal(5)).add("Pow", inputs=["v0", "v1"])
+    .add("Pow", inputs=["pos", "v2"]).add("Sinh", inputs=["x"]).add("Cosh").add("Sum", inputs=["v3", "v5"]),
+    "one or the other": Model([2, 5]).add("Greater", np.float32(0)).add("Less", np.float32(1), inputs=["x"])
+    .add("Xor", inputs=["v0", "v1"]).add("Cast", to=TensorProto.FLOAT),
     "sine and cosine": Model(IMAGE).add("Sin").add("Cos", inputs=["x"]).add("Tan", inputs=["v1"])
     .add("Sum", inputs=["v0", "v1", "v2"]),
     "counts": Model([2, 3, 5]).add("Greater", np.float32(0)).add("Cast", to=TensorProto.INT64).add("ReduceSum", ints(2))

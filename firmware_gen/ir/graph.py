@@ -115,12 +115,20 @@ class Graph:
         """The node that writes `value`, None for a graph input or a constant."""
         return self._producers.get(value)
 
+    def place(self, node: Node) -> int:
+        """Where a node of this graph stands among its nodes."""
+        return self._places[node.output]
+
     def consumers(self, value: str) -> tuple[Node, ...]:
         return self._consumers.get(value, ())
 
     @cached_property
     def _named(self) -> dict[str, Node]:
         return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {node.output: place for place, node in enumerate(self.nodes)}
 
     @cached_property
     def _producers(self) -> dict[str, Node]:

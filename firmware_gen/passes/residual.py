@@ -71,9 +71,9 @@ def _on_rows(graph: Graph, node: Combined, reshape: Reshape, other: str) -> Grap
 def _producers(graph: Graph, node: Combined) -> list[Fused]:
     """Those of the operands: what computes most first, then what is last."""
     operands = node.inputs if node.commutes else node.inputs[:1]
-    whole = [v for v in operands if graph.shape(v) == graph.out_shape(node)]
-    fused = [n for n in reversed(graph.nodes) if isinstance(n, Fused) and n.output in whole]
-    return sorted(fused, key=graph.macs, reverse=True)
+    whole = {v for v in operands if graph.shape(v) == graph.out_shape(node)}
+    fused = [n for n in map(graph.producer, whole) if isinstance(n, Fused)]
+    return sorted(fused, key=lambda n: (graph.macs(n), graph.place(n)), reverse=True)
 
 
 def _order(graph: Graph, producer: Fused, node: Combined) -> str | None:

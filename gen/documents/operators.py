@@ -35,13 +35,13 @@ ROWS = (
         FUNCTION,
     ),
     (
-        "exp expm1 log1p round frac tan",
-        "Exp Log Reciprocal Sqrt Sin Cos Tan Floor Ceil Round",
+        "exp expm1 log1p exp2 log2 sinh erfc round frac tan",
+        "Exp Log Reciprocal Sqrt Sin Cos Tan Sinh Cosh Floor Ceil Round",
         "in a function of the row above where one is written with them, else CPU",
     ),
     (
-        "gt eq sign logical_not logical_and",
-        "Greater GreaterOrEqual Less LessOrEqual Equal Sign And Or Not",
+        "gt eq sign logical_not logical_and logical_xor",
+        "Greater GreaterOrEqual Less LessOrEqual Equal Sign And Or Xor Not",
         "in a function of the rows above where written with them, else array, as clamps of differences; NaN stays NaN",
     ),
     (
@@ -59,7 +59,11 @@ ROWS = (
         "by constants as the row above; of two tensors in the layer before them, else array; on the CPU where "
         "`multiply` is off",
     ),
-    ("pow square", "Pow", "as products; roots and fractional powers on the CPU"),
+    (
+        "pow square",
+        "Pow",
+        "as products; roots, fractional powers, and those of elements, which must be positive, on the CPU",
+    ),
     ("scaled_dot_product_attention", "Attention", "its products and its softmax as said there"),
     (
         "layer_norm rms_norm group_norm instance_norm _native_batch_norm_legit",

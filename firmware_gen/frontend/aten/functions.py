@@ -103,7 +103,7 @@ def _pow(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     if not isinstance(x, str | torch.Tensor) and x > 0:
         return emit_function(imp, node, scale_step(imp, node, a["exponent"], math.log(float32(x))), "exp")
     if not isinstance(x, str) or isinstance(a["exponent"], str) or as_tensor(a["exponent"]).numel() != 1:
-        raise imp.refuse(node, "its exponent is not a number; use one exponent for all elements")
+        return _power_of_elements(imp, node, x, a["exponent"])
     exponent = float32(as_tensor(a["exponent"]).item())
     if exponent in ROOTS:
         return emit_function(imp, node, x, ROOTS[exponent])
@@ -115,6 +115,21 @@ def _pow(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     if exponent < 0:
         return emit_function(imp, node, _power(imp, node, x, int(-exponent), imp.inner), "reciprocal")
     return imp.emit(node, ir.Identity, x) if exponent == 1 else _power(imp, node, x, int(exponent))
+
+
+def _power_of_elements(imp: Importer, node: fx.Node, x: Any, exponent: Any) -> str:
+    """e^(exponent * log x), of positive x alone: whole exponents, of which negative x have powers, are refused."""
+    if not isinstance(x, str):
+        base = imp.weight(node, as_tensor(x), "base")
+        if not (base > 0).all():
+            raise imp.refuse(node, "its base is not positive everywhere; use positive numbers")
+        return emit_function(imp, node, emit_combined(imp, node, ir.Mul, exponent, np.log(base), imp.inner), "exp")
+    if not isinstance(exponent, str):
+        exponent = imp.weight(node, as_tensor(exponent), "exponent")
+        if (exponent == np.rint(exponent)).any():
+            raise imp.refuse(node, "its exponents differ, and whole ones are among them; use one for all elements")
+    logarithm = function_step(imp, node, x, "log")
+    return emit_function(imp, node, emit_combined(imp, node, ir.Mul, logarithm, exponent, imp.inner), "exp")
 
 
 @handles("square", integers=True)
@@ -169,6 +184,32 @@ def _expm1(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Identity, scale_step(imp, node, function_step(imp, node, a["self"], "exp"), 1.0, -1.0))
 
 
+@handles("exp2")
+def _exp2(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return emit_function(imp, node, scale_step(imp, node, a["self"], math.log(2)), "exp")
+
+
+@handles("log2", "log10")
+def _log_of_base(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    base = int(plain_name(node).removeprefix("log"))
+    logarithm = function_step(imp, node, a["self"], "log")
+    return imp.emit(node, ir.Identity, scale_step(imp, node, logarithm, 1 / math.log(base)))
+
+
+@handles("sinh", "cosh")
+def _hyperbolic(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """Half of e^x, and half of e^-x."""
+    sign = 1.0 if plain_name(node) == "cosh" else -1.0
+    rising = scale_step(imp, node, function_step(imp, node, a["self"], "exp"), 0.5)
+    falling = function_step(imp, node, scale_step(imp, node, a["self"], -1.0), "exp")
+    return emit_combined(imp, node, ir.Add, rising, scale_step(imp, node, falling, 0.5 * sign))
+
+
+@handles("erfc", "special_erfc")
+def _erfc(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return imp.emit(node, ir.Identity, scale_step(imp, node, function_step(imp, node, a["self"], "erf"), -1.0, 1.0))
+
+
 @handles("log1p")
 def _log1p(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return emit_function(imp, node, scale_step(imp, node, a["self"], 1.0, 1.0), "log")
@@ -217,6 +258,18 @@ def _both(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     first, second = (v if isinstance(v, str) else v.numpy().astype(np.float64) for v in (a["self"], a["other"]))
     first, second = (first, second) if isinstance(first, str) else (second, first)
     return emit_combined(imp, node, ir.Mul if "and" in plain_name(node) else ir.Maximum, first, second, imp.inner)
+
+
+@handles("logical_xor", "bitwise_xor", "__xor__", reads="self other")
+def _either(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """The magnitude of their difference."""
+    check_truth(imp, node)
+    first, second = (v if isinstance(v, str) else v.numpy().astype(np.float64) for v in (a["self"], a["other"]))
+    first, second = (first, second) if isinstance(first, str) else (second, first)
+    assert isinstance(first, str), "operators of constants are folded"
+    second = scale_step(imp, node, second, -1.0) if isinstance(second, str) else -second
+    value = emit_combined(imp, node, ir.Add, first, second, imp.inner)
+    return imp.inner(node, ir.Activate, value, shape=imp.shape(value), act=ir.Activation(slope=-1.0))
 
 
 def check_truth(imp: Importer, node: fx.Node) -> None:

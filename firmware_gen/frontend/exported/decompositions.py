@@ -264,6 +264,20 @@ def _col2im(
     return y.reshape(*batch, *y.shape[1:])
 
 
+def _logaddexp(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return torch.maximum(self, other) + torch.nn.functional.softplus(-(self - other).abs())
+
+
+def _hypot(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return torch.sqrt(self.square() + other.square())
+
+
+def _addbmm(
+    self: torch.Tensor, batch1: torch.Tensor, batch2: torch.Tensor, *, beta: Any = 1, alpha: Any = 1
+) -> torch.Tensor:
+    return torch.add(self * beta, torch.bmm(batch1, batch2).sum(0), alpha=alpha)
+
+
 def _cdist(first: torch.Tensor, second: torch.Tensor, p: float, compute_mode: int | None = None) -> Any:
     return torch.linalg.vector_norm(first.unsqueeze(-2) - second.unsqueeze(-3), p, -1)
 
@@ -295,6 +309,9 @@ WRITTEN: Mapping[torch._ops.OperatorBase, Callable[..., torch.Tensor]] = {
     _ATEN.avg_pool3d.default: _avg_pool3d,
     _ATEN.col2im.default: _col2im,
     _ATEN._cdist_forward.default: _cdist,
+    _ATEN.logaddexp.default: _logaddexp,
+    _ATEN.hypot.default: _hypot,
+    _ATEN.addbmm.default: _addbmm,
 }
 """Operators, and what they are written with."""
 WRITTEN_NAMES = frozenset(str(op).split(".")[1] for op in WRITTEN)

@@ -33,7 +33,6 @@ HINTS = (
     | dict.fromkeys(("fractional_max_pool2d", "lp_pool2d"), _POOL)
     | dict.fromkeys(("max_unpool2d", "max_unpool3d"), _UNPOOL)
     | {
-        "addbmm": "write it with torch.matmul, permutes and sums",
         "local_response_norm": "use BatchNorm instead",
         "rrelu": "use LeakyReLU with its slope in evaluation, (lower + upper) / 2",
         "bernoulli": "call model.eval() before torch.export.export",

@@ -171,6 +171,7 @@ class Importer:
         self.interface = interface
         self.name = name
         self.names = _Names()
+        self.in_program = frozenset(node.name for node in program.graph.nodes)
         self.env: dict[torch.fx.Node, Any] = {}
         self.values: dict[str, ir.Value] = {}
         self.operands: dict[str, np.ndarray] = {}
@@ -267,9 +268,8 @@ class Importer:
 
     def _fresh(self, stem: str) -> str:
         """A value name that neither the exported program nor the graph uses."""
-        taken = {fx.name for fx in self.program.graph.nodes} | self.values.keys()
         name, count = stem, 0
-        while name in taken:
+        while name in self.in_program or name in self.values:
             name, count = f"{stem}_{count}", count + 1
         return name
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,8 @@ Model = torch.nn.Module | ExportedProgram
 Example = torch.Tensor | np.ndarray | Sequence[int] | Sequence[torch.Tensor | np.ndarray]
 """An input, or its shape; or several inputs."""
 Spec = TypeVar("Spec", InputSpec, OutputSpec)
+LARGEST = 2**26
+"""Elements of a constant that is computed."""
 Decompositions = dict[torch._ops.OperatorBase, Callable[..., Any]]
 
 
@@ -249,7 +252,7 @@ def _unknown_results(program: ExportedProgram) -> dict[torch.fx.Node, torch.Tens
         operation = node.target
         if not isinstance(operation, torch._ops.OpOverload) or not is_function(operation):
             continue
-        if not node.all_input_nodes or not known.keys() >= set(node.all_input_nodes):
+        if not known.keys() >= set(node.all_input_nodes) or _size(node) > LARGEST:
             continue
         args, kwargs = torch.fx.map_arg((node.args, node.kwargs), known.__getitem__)
         try:
@@ -262,6 +265,12 @@ def _unknown_results(program: ExportedProgram) -> dict[torch.fx.Node, torch.Tens
             if _is_unknown(operation):
                 results[node] = result
     return results
+
+
+def _size(node: torch.fx.Node) -> int:
+    """Elements of what an operator makes; none of what is no tensor."""
+    value = node.meta.get("val")
+    return math.prod(value.shape) if isinstance(value, torch.Tensor) else 0
 
 
 def _decompositions(program: ExportedProgram) -> Decompositions:

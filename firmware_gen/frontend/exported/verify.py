@@ -89,7 +89,7 @@ def check_program(imported: ir.Graph, lowered: ir.Graph, source: Import, sample:
     itself, on `sample` (float32, of the shapes of the graph's arguments) from what states are at first, and on random
     inputs and states. Raises HeepgenError naming the first layer that differs."""
     references = []
-    interface, rounds = source.interface, _prepared(source.functional) > _prepared(source.program)
+    interface, rounds = source.interface, _rounds_otherwise(source.functional, source.program)
     with programs.one_thread():
         for x in inputs_to_try((*sample, *(state.initial for state in imported.state))):
             values, outputs = run_program(source.functional, interface, x, imported.values)
@@ -101,9 +101,19 @@ def check_program(imported: ir.Graph, lowered: ir.Graph, source: Import, sample:
     return check_import(imported, lowered, references, "PyTorch")
 
 
+def _rounds_otherwise(functional: ExportedProgram, program: ExportedProgram) -> bool:
+    """Whether operators are written with others that round constants to float32 on the way, or numbers."""
+    return _prepared(functional) > _prepared(program) or bool(_numbers(functional) - _numbers(program))
+
+
+def _numbers(program: ExportedProgram) -> set[float]:
+    """Those in a program that are no integers."""
+    leaves = pytree.tree_leaves([(n.args, n.kwargs) for n in program.graph.nodes if n.op == "call_function"])
+    return {leaf for leaf in leaves if isinstance(leaf, float) and not leaf.is_integer()}
+
+
 def _prepared(program: ExportedProgram) -> int:
-    """How many operators compute constants of constants: where operators are written with others there may be more,
-    whose results are rounded to float32."""
+    """How many operators compute constants of constants."""
     nodes = list(program.graph.nodes)
     places = {place for place, _ in programs.user_inputs(program)}
     constants = {node for place, node in enumerate(n for n in nodes if n.op == "placeholder") if place not in places}

@@ -2,7 +2,7 @@
 from dataclasses import replace
 
 from firmware_gen.ir import Concat, Graph, Identity, Reshape, Slice
-from firmware_gen.passes.edits.rewrite import bypass, repeated, substitute
+from firmware_gen.passes.edits.rewrite import renamed, repeated, substitute
 
 
 def drop_dead(graph: Graph) -> Graph:
@@ -15,15 +15,18 @@ def drop_dead(graph: Graph) -> Graph:
     return graph.with_nodes(reversed(kept))
 
 
-@repeated
 def drop_identities(graph: Graph) -> Graph:
     """Remove Dropout, Identity, and reshapes and slices that keep the shape."""
+    rename: dict[str, str] = {}
+    kept = []
     for node in graph.nodes:
         if isinstance(node, Identity) or (
             isinstance(node, Reshape | Slice) and graph.in_shape(node) == graph.out_shape(node)
         ):
-            return bypass(graph, node)
-    return graph
+            rename[node.output] = rename.get(node.inputs[0], node.inputs[0])
+        else:
+            kept.append(renamed(node, rename))
+    return graph.with_nodes(kept, outputs=tuple(rename.get(v, v) for v in graph.outputs)) if rename else graph
 
 
 @repeated

@@ -26,7 +26,7 @@ def bypass(graph: Graph, node: Node) -> Graph:
     """Remove a one-input node: its readers, and the graph's outputs, take its input instead."""
     source = node.inputs[0]
     rename = {node.output: source}
-    nodes = [_renamed(n, rename) for n in graph.nodes if n is not node]
+    nodes = [renamed(n, rename) for n in graph.nodes if n is not node]
     return graph.with_nodes(nodes, outputs=tuple(rename.get(v, v) for v in graph.outputs))
 
 
@@ -90,7 +90,8 @@ def is_reshaped_output(graph: Graph, value: str) -> bool:
     return bool(readers) or value in graph.ordered_outputs
 
 
-def _renamed(node: Node, rename: dict[str, str]) -> Node:
+def renamed(node: Node, rename: Mapping[str, str]) -> Node:
+    """The node with other names of the values that it reads."""
     if not rename.keys() & set(node.inputs):
         return node
     return replace(node, inputs=tuple(rename.get(v, v) for v in node.inputs))

@@ -29,13 +29,17 @@ Map = tuple[int, int, int]
 @repeated
 def merge_reshapes(graph: Graph) -> Graph:
     """Merge chains of reshapes into one, and drop those that end in the shape they started from."""
+    made: dict[str, Node] = {}
+    merged: set[str] = set()
     for node in graph.nodes:
-        source = graph.producer(node.inputs[0])
-        if isinstance(node, Reshape) and isinstance(source, Reshape):
-            merged = replace(node, inputs=source.inputs)
-            alone = graph.read_once_by(source.output) is node
-            nodes = [merged if n is node else n for n in graph.nodes if not (alone and n is source)]
-            return graph.with_nodes(nodes)
+        source = made.get(node.inputs[0]) if isinstance(node, Reshape) else None
+        if isinstance(source, Reshape):
+            merged.add(source.output)
+            node = replace(node, inputs=source.inputs)
+        made[node.output] = node
+    if merged:
+        unread = merged.difference(graph.outputs, *(node.inputs for node in made.values()))
+        graph = graph.with_nodes(node for value, node in made.items() if value not in unread)
     return drop_identities(graph)
 
 

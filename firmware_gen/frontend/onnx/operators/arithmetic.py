@@ -65,9 +65,9 @@ def _cast_like(node: Node) -> Function:
     return lambda x, like: x.clone()
 
 
-@handles("Pow", 15, "xc")
+@handles("Pow", 15, "aa")
 def _pow(node: Node) -> Function:
-    exponent = node.constant(1)
-    if exponent.size != 1:
-        raise node.refuse("its exponent is not a number; use one exponent for all elements")
-    return lambda x: torch.pow(x, exponent.item())
+    if node.is_computed(1) or node.constant(1).size != 1:
+        return torch.pow
+    exponent = node.constant(1).item()
+    return lambda x, _: torch.pow(x, exponent)
