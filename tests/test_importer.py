@@ -503,7 +503,7 @@ REFUSED = {
     "truths": (Call(lambda x: x > 0.5), (1, 4), ["output 0", "bool", ".float()"]),
     "truth of numbers": (Call(lambda x: x * torch.logical_not(x)), (1, 4), ["logical_not", "compare them with 0"]),
     "power": (Call(lambda x: x**17), (1, 4), ["pow", "17", "whole numbers from 1 to 16"]),
-    "powers": (Call(lambda x: x ** torch.tensor([1.0, 2.0])), (1, 2), ["pow", "one exponent"]),
+    "powers": (Call(lambda x: x ** torch.tensor([1.0, 2.0])), (1, 2), ["pow", "exponents differ", "whole ones"]),
     "order": (Call(lambda x: x.norm(3, 1)), (1, 4), ["norm", "order is 3"]),
     "variance of one": (Call(lambda x: x.var(1)), (2, 1), ["var", "correction=0"]),
     "returns a constant": (Call(lambda x: (x.relu(), torch.tensor([1.0]))), (1, 4), ["output 1", "constant"]),
