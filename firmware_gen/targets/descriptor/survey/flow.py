@@ -214,6 +214,12 @@ class Flow:
         come = delay + _idle(self.bus, at.weights_from, at.free_from - delay) - at.early * at.on_bus
         at.ready = np.maximum(at.ready, np.minimum(np.minimum(use.depth + taken, use.weights), come))
 
+    def choose(self, strips: NDArray[np.int64]) -> None:
+        """Of a state with many candidates of strips that of one for every configuration, by number."""
+        where = strips, np.arange(len(strips))
+        for name, own in vars(self).items():
+            setattr(self, name, _chosen(own, where))
+
     def take(self, other: "Flow", where: NDArray[np.bool_]) -> None:
         """The other's state for some of the configurations."""
         for name, own in vars(self).items():
@@ -266,6 +272,13 @@ def _merged(new: Any, old: Any, where: NDArray[np.bool_]) -> Any:
     return np.where(where, new, old) if isinstance(old, np.ndarray) else old
 
 
+def _chosen(own: Any, where: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Any:
+    """Of arrays (candidates, configurations), and tuples of them, the chosen ones; what has no candidates as it is."""
+    if isinstance(own, tuple):
+        return tuple(_chosen(each, where) for each in own)
+    return own[where] if isinstance(own, np.ndarray) and own.ndim == 2 else own
+
+
 def _idle(spans: Iterable[Span], begin: Array, end: Array) -> Array:
     """Cycles of a stretch of time that these leave."""
     idle = np.maximum(0, end - begin)
@@ -276,25 +289,25 @@ def _idle(spans: Iterable[Span], begin: Array, end: Array) -> Array:
 
 
 class Uses:
-    """Of a link on all configurations: a `Use` for every candidate of strips. cbg: channel blocks taken together."""
+    """Of a link on all configurations: a `Use` of all candidates of strips. cbg: channel blocks taken together."""
 
     def __init__(self, link: Link, lanes: Lanes, cbg: Array | None):
         self.geometry = Geometry(link.shape, lanes)
         out = int(not link.store_chip) + int(link.shape.operand and not link.operand_chip)
         self.cbg = groups_of(self.geometry, not link.load_chip, out) if cbg is None else cbg
         self.strips = candidates(self.geometry, self.cbg)
-        self._known: dict[bytes, list[Use]] = {}
+        self._known: dict[bytes, Use] = {}
         self.tiles = tiles_of(link.columns, link.shape, lanes) if link.columns else None
         if self.tiles:
             self.main = Uses(replace(link, shape=self.tiles.main, columns=None), lanes, None)
             self.rest = Uses(replace(link, shape=self.tiles.rest, columns=None), lanes, None)
 
-    def with_waits(self, waits: Waits) -> list[Use]:
-        """One for every candidate."""
+    def with_waits(self, waits: Waits) -> Use:
+        """Of every candidate, on every configuration."""
         key = waits.key
         if key not in self._known:
             geometry = Geometry(self.geometry.shape, self.geometry.lanes, waits)
-            self._known[key] = [geometry.use(self.cbg, *strips) for strips in self.strips]
+            self._known[key] = geometry.use(self.cbg, *self.strips)
         return self._known[key]
 
     def constants(self, link: Link, with_banded: bool) -> tuple[Array, Array, Array]:
@@ -324,7 +337,7 @@ class Uses:
         return (np.where(pays, main.weight_bytes, own.weight_bytes), np.where(pays, main.param_bytes, own.param_bytes))
 
 
-Item = tuple[Link, Sequence[Use], NDArray[np.bool_] | None]
+Item = tuple[Link, Use, NDArray[np.bool_] | None]
 """A descriptor in all of its strips, and the configurations that have it; None for all."""
 
 
@@ -363,18 +376,23 @@ def uses_of(links: Sequence[Link], lanes: Lanes, known: Known) -> list[Uses]:
 def run(items: Sequence[Item], lanes: Lanes, fetch_cycles: Array) -> Flow:
     """The flow behind a list of descriptors, each in the strips that let it be done first."""
     flow, following = Flow(lanes, fetch_cycles), [np.zeros(len(lanes))]
-    for _, uses, where in reversed(items):
-        own = uses[0].weights
+    for _, use, where in reversed(items):
+        own = use.weights if use.weights.ndim == 1 else use.weights[0]
         following.append(own if where is None else np.where(where, own, following[-1]))
-    for (link, uses, where), weights in zip(items, following[-2::-1], strict=True):
-        trials = [(trial := copy(flow), trial.add(link, use), use) for use in uses]
-        best, least = trials[0][0], np.full(len(lanes), np.inf)
-        for trial, end, use in trials:
-            cost = np.maximum(end, trial.fetched_weights + weights) + READ * (use.weights + use.params)
-            best.take(trial, cost < least - ROUNDING)
-            least = np.minimum(cost, least)
+    for (link, use, where), weights in zip(items, following[-2::-1], strict=True):
+        trial = copy(flow)
+        end = trial.add(link, use)
+        trial.choose(_best(np.maximum(end, trial.fetched_weights + weights) + READ * (use.weights + use.params)))
         if where is None:
-            flow = best
+            flow = trial
         else:
-            flow.take(best, where)
+            flow.take(trial, where)
     return flow
+
+
+def _best(costs: Array) -> NDArray[np.int64]:
+    """Which of the candidates (candidates, configurations) costs least: one that is better than all before it."""
+    before = np.minimum.accumulate(costs, axis=0)[:-1]
+    better = costs[1:] < before - ROUNDING
+    numbers = np.arange(1, len(costs))[:, None]
+    return np.max(better * numbers, axis=0, initial=0)

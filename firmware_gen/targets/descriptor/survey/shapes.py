@@ -148,7 +148,7 @@ class Course(NamedTuple):
 
 @dataclass(frozen=True)
 class Use:
-    """Arrays, one element per configuration.
+    """Arrays, one element per configuration, or (candidates of strips, configurations).
 
     vectors: their number, whose course is `early` where weights are there in time, `late` where none is fetched before.
     Cycles: `drain` of all stores, `tail` of the last group's, `previous` of those of the group before; `load` of all
@@ -312,7 +312,7 @@ class Geometry:
         return np.asarray(np.where(alone, group * (1 - 1 / self.steps), np.minimum(group * (1 - 1 / shape.kh), rows)))
 
     def use(self, cbg: Array, first: Array, strip: Array) -> Use:
-        """With these strips."""
+        """With these strips, (candidates, configurations)."""
         shape, pixels = self.shape, self.pixels
         more = np.ceil(np.maximum(pixels - first, 0) / strip)
         strips = 1 + more
@@ -452,16 +452,17 @@ def _ranked(geometry: Geometry, pixels: Array, cbg: Array) -> tuple[Array, Array
     return total, total - np.where(whole > 0, group(cbg), group(rest))
 
 
-def candidates(geometry: Geometry, cbg: Array) -> list[tuple[Array, Array]]:
-    """First strips and others that are tried, as in `strips`; instead of what does not fit, the longest that do."""
+def candidates(geometry: Geometry, cbg: Array) -> tuple[Array, Array]:
+    """First strips and others that are tried, as in `strips`, (candidates, configurations); instead of what does not
+    fit, the longest that do."""
     pixels = geometry.pixels
     most, fits = np.minimum(np.floor(geometry.lanes.entries / cbg), pixels), longest_strips(geometry)
-    fewest, found = np.ceil(pixels / most), []
-    for count in (fewest, fewest + 1, 2 * fewest, 4 * fewest):
-        strip = np.ceil(pixels / np.minimum(count, pixels))
-        strip = np.where(geometry.span(strip) > geometry.lanes.room, np.minimum(fits, strip), strip)
-        found += [(np.ceil(strip / part), strip) for part in (1, 2)]
-    return found
+    fewest = np.ceil(pixels / most)
+    counts = np.stack([fewest, fewest + 1, 2 * fewest, 4 * fewest])
+    strips = np.ceil(pixels / np.minimum(counts, pixels))
+    strips = np.where(geometry.span(strips) > geometry.lanes.room, np.minimum(fits, strips), strips)
+    halves = np.stack([strips, np.ceil(strips / 2)], axis=1)
+    return halves.reshape(-1, len(pixels)), np.repeat(strips, 2, axis=0)
 
 
 def longest_strips(geometry: Geometry) -> Array:
