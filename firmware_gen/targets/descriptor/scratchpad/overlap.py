@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from firmware_gen.targets.descriptor.lowering.job import Job
+from firmware_gen.targets.descriptor.lowering.job import Job, activations
 from firmware_gen.targets.descriptor.timing.demand import demand
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes, window_words
 from hls.config import Config
-from hls.descriptor.interface.timing import ANSWER, LOADED, fetch_cycles, vector_to_end
+from hls.descriptor.interface.timing import ANSWER, LOADED, fetch_cycles, vector_to_end, weight_buffer
 
 HIDDEN = 0.02
 """What a beat that its layer hides is worth beside one that it waits for: layers overlap, and memory is shared."""
@@ -54,11 +54,48 @@ def cost(use: Use) -> float:
     return max(use.array, use.load, bus) + HIDDEN * bus
 
 
-def beats_of(job: Job, config: Config) -> tuple[float, int, dict[str, int]]:
-    """Load beats of a job's first strip, its strips, and the beats of its streams, those of WEIGHT and PARAM once."""
-    f = job.descriptor
-    lead = int(window_words(f)[1][min(f.first_px, f.out_px) - 1]) / config.ports
-    return lead, len(strip_sizes(f.out_px, f.first_px, f.strip_px)), demand(f, config).beats()
+class Whole(NamedTuple):
+    """What a descriptor takes as a whole: vectors, cycles for its tiles at least, its strips, beats of its streams, those
+    of weights and parameters once, and of `load` those of its first strip; storages that it loads, stores and reads."""
+
+    vectors: int
+    tiles: int
+    strips: int
+    weights: int
+    params: int
+    load: int
+    lead: float
+    store: int
+    aux: int
+    loads: str | None
+    stores: str | None
+    reads: str | None
+
+    @classmethod
+    def of(cls, job: Job, config: Config) -> "Whole":
+        f, where = job.descriptor, activations(job.descriptor)
+        own = demand(f, config)
+        return cls(
+            own.vectors,
+            own.tiles * weight_buffer(config).load_beats if f.band else 0,
+            len(strip_sizes(f.out_px, f.first_px, f.strip_px)),
+            own.weights,
+            own.params,
+            own.load,
+            int(window_words(f)[1][min(f.first_px, f.out_px) - 1]) / config.ports,
+            own.store,
+            own.aux,
+            *(where[stream].name if stream in where else None for stream in ("LOAD", "STORE", "AUX")),
+        )
+
+    def use(self, outputs: float, inputs: float, on_chip: frozenset[str], fetch: int) -> Use:
+        """Of so many of its output pixels and input words, with these storages on chip; fetch: beats for itself."""
+        passes = self.strips if outputs == 1 else 1
+        weights, load, store = self.weights * passes, self.load * inputs, self.store * outputs
+        on_bus = fetch + weights + self.params * passes + (0.0 if self.loads in on_chip else load)
+        out = (0.0 if self.stores in on_chip else store) + (0.0 if self.reads in on_chip else self.aux * outputs)
+        array = max(self.vectors * outputs, weights, store, self.tiles)  # the accumulators hold little
+        return Use(array, load, min(load, self.lead), store, on_bus, out)
 
 
 # The clock: when the last descriptor but one was stored, the last one stored, its input loaded, its vectors computed;

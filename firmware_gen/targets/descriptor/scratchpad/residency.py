@@ -18,12 +18,11 @@ from firmware_gen.operations.tensors import Ref
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link
 from firmware_gen.targets.descriptor.lowering.job import DESCRIPTOR_BYTES, Job, activations
 from firmware_gen.targets.descriptor.scratchpad.homes import Home, scattered
-from firmware_gen.targets.descriptor.scratchpad.overlap import Line, Use, beats_of, cost, delays
+from firmware_gen.targets.descriptor.scratchpad.overlap import Line, Use, Whole, cost, delays
 from firmware_gen.targets.descriptor.scratchpad.rings import Rings
 from firmware_gen.targets.descriptor.scratchpad.shelf import Shelf
-from firmware_gen.targets.descriptor.timing.demand import tiles, vectors
 from hls.config import Config
-from hls.descriptor.interface.timing import fetch_beats, record_beats, weight_buffer
+from hls.descriptor.interface.timing import fetch_beats, record_beats
 
 MARGINS = (0.2, 0.05)
 """The fraction of its layers' cycles that a group has to save: estimates are rough, so there are several choices."""
@@ -117,7 +116,8 @@ class _Planner:
                 self._sources_at[step].append(number)
         self._known: dict[tuple[Any, ...], float] = {}
         self._known_pieces: dict[tuple[Any, ...], list[Use]] = {}
-        self._whole_uses: dict[int, tuple[Any, ...]] = {}
+        self._wholes: dict[int, Whole] = {}
+        self._fetch = fetch_beats(config) + record_beats(config)
         self.rings = Rings(self.links, config)
         self._line, self._timed = Line(len(jobs), delays(config)), _Choice()
         self._line.change({step: self._uses(step, None, frozenset()) for step in range(len(jobs))})
@@ -283,7 +283,7 @@ class _Planner:
     def _uses(self, step: int, group: Group | None, on_chip: frozenset[str]) -> list[Use]:
         """Of the descriptors of a step; those of a group are its first one's."""
         if group is None or group.by_channels:
-            return [self.use(job, 1, 1.0, on_chip) for job in self.jobs[step]]
+            return [self.use(job, on_chip) for job in self.jobs[step]]
         return self._pieces(group, self._near(group, on_chip)) if step == group.steps[0] else []
 
     def _near(self, group: Group, on_chip: frozenset[str]) -> frozenset[str]:
@@ -399,47 +399,36 @@ class _Planner:
     def _group_cycles(self, group: Group, on_chip: frozenset[str]) -> float:
         """A group's resources are each busy one after the other with all its layers, and all at once otherwise."""
         if len(group.steps) == 1:
-            return sum(cost(self.use(job, 1, 1.0, on_chip)) for job in self.jobs[group.steps[0]])
+            return sum(cost(self.use(job, on_chip)) for job in self.jobs[group.steps[0]])
         return cost(Use(*(sum(column) for column in zip(*self._pieces(group, on_chip), strict=True))))
 
     def _pieces(self, group: Group, on_chip: frozenset[str]) -> list[Use]:
         if (group, on_chip) not in self._known_pieces:
             layers = self.rings.layers(group)
+            whole = [self._whole(self.jobs[step][0]) for step in group.steps]
+            known: dict[tuple[int, int, int, bool], Use] = {}
             uses, before = [], -1
             for layer, first, end in self.rings.turns(group):
                 rows = layers[layer]
                 low, high = rows.needed(first, end)
-                use = self.use(
-                    self.jobs[group.steps[layer]][0], (end - first) / rows.outputs, (high - low) / rows.inputs, on_chip
-                )
-                uses.append(use._replace(array=use.array + TURN, follows=before == layer - 1))
+                key = layer, end - first, high - low, before == layer - 1
+                if key not in known:
+                    parts = (end - first) / rows.outputs, (high - low) / rows.inputs
+                    use = whole[layer].use(*parts, on_chip, self._fetch)
+                    known[key] = use._replace(array=use.array + TURN, follows=before == layer - 1)
+                uses.append(known[key])
                 before = layer
             self._known_pieces[group, on_chip] = uses
         return self._known_pieces[group, on_chip]
 
-    def use(self, job: Job, outputs: float, inputs: float, on_chip: frozenset[str]) -> Use:
-        """What some of a layer needs: that of so many of its output pixels, and of its input words."""
-        if id(job) not in self._whole_uses:
-            self._whole_uses[id(job)] = beats_of(job, self.config)
-        lead, strips, count = self._whole_uses[id(job)]
-        share = {"LOAD": inputs, "STORE": outputs, "AUX": outputs}
-        bus = {stream: n * share.get(stream, strips if outputs == 1 else 1.0) for stream, n in count.items()}
-        array = max(vectors(job.descriptor) * outputs, bus["WEIGHT"], bus["STORE"])  # the accumulators hold little
-        if job.descriptor.band:
-            array = max(array, tiles(job.descriptor) * weight_buffer(self.config).load_beats)
-        load, store = bus["LOAD"], bus["STORE"]
-        for stream, where in activations(job.descriptor).items():
-            if where.name in on_chip:
-                bus[stream] = 0.0
-        fetch = fetch_beats(self.config) + record_beats(self.config)
-        return Use(
-            array,
-            load,
-            min(load, lead),
-            store,
-            fetch + bus["WEIGHT"] + bus["PARAM"] + bus["LOAD"],
-            bus["STORE"] + bus["AUX"],
-        )
+    def use(self, job: Job, on_chip: frozenset[str]) -> Use:
+        """What a descriptor needs as a whole."""
+        return self._whole(job).use(1, 1.0, on_chip, self._fetch)
+
+    def _whole(self, job: Job) -> Whole:
+        if id(job) not in self._wholes:
+            self._wholes[id(job)] = Whole.of(job, self.config)
+        return self._wholes[id(job)]
 
 
 class _Room:

@@ -19,11 +19,10 @@ from firmware_gen.operations.windows import Range, Windowed
 from firmware_gen.targets.descriptor.lowering import banded
 from firmware_gen.targets.descriptor.lowering.axis import along
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
-from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes
+from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes, tiled_alike
 from firmware_gen.targets.descriptor.survey.shapes import Shape
 from hls.config import Config
 from hls.descriptor.interface.table import Linked
-from hls.descriptor.interface.timing import weight_buffer
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ class Tiles:
 
 def tiles_of(columns: Columns, shape: Shape, lanes: Lanes) -> Tiles | None:
     """Of a descriptor by diagonal tiles; None where they pay nowhere."""
-    keys = [_key(config) for config in lanes.configs]
+    keys = lanes.tiled_alike
     likes = dict(zip(keys, lanes.configs, strict=True))
     ranges = {key: _ranges(columns, Like(key, config)) for key, config in likes.items()}
     somewhere = next((own for own in ranges.values() if own), None)
@@ -197,23 +196,19 @@ def tiles_of(columns: Columns, shape: Shape, lanes: Lanes) -> Tiles | None:
         return None
     mains, rests = dict[Shape, int](), dict[Shape, int]()
     numbers = {}
+    made: dict[Hashable, tuple[int, int]] = {}
     for key, config in likes.items():
         pitch = banded.pitch_of(columns.channels, config)
         dense = banded.map_pitch(columns.channels, config) == columns.channels
-        shapes = [columns.banded(shape, own, outputs, pitch, dense) for own, outputs in ranges[key] or somewhere]
-        main = mains.setdefault(shapes[0], len(mains))
-        numbers[key] = main, rests.setdefault(shapes[-1], len(rests))
+        own = (ranges[key] or somewhere, pitch, dense)
+        if own not in made:
+            shapes = [columns.banded(shape, part, outputs, pitch, dense) for part, outputs in own[0]]
+            made[own] = mains.setdefault(shapes[0], len(mains)), rests.setdefault(shapes[-1], len(rests))
+        numbers[key] = made[own]
     which = np.array([numbers[key] for key in keys]).T
     pays = np.array([bool(ranges[key]) for key in keys])
     two = np.array([len(ranges[key]) > 1 for key in keys])
     return Tiles(Varied(list(mains), which[0]), pays, Varied(list(rests), which[1]), two)
-
-
-def _key(config: Config) -> Hashable:
-    """What it depends on whether banded tiles pay, and what they are."""
-    beats = weight_buffer(config).load_beats
-    banks = config.banks, config.scratchpad_banks
-    return config.rows, config.cols, config.accumulator_entries, beats, config.banded, banks
 
 
 @dataclass(frozen=True)
@@ -225,14 +220,14 @@ class Like:
 
 
 @lru_cache(maxsize=1 << 16)
-def _ranges(columns: Columns, like: Like) -> list[tuple[Range, int]]:
+def _ranges(columns: Columns, like: Like) -> tuple[tuple[Range, int], ...]:
     """Columns of the output, each range with the outputs of its vectors; none where banded tiles do not pay."""
     if not banded.pays(columns.op, like.config):
-        return []
-    return banded.columns_of((0, columns.out_width), banded.most_outputs(columns.op, like.config))
+        return ()
+    return tuple(banded.columns_of((0, columns.out_width), banded.most_outputs(columns.op, like.config)))
 
 
 def paying(columns: Sequence[Columns], config: Config) -> tuple[bool, ...]:
     """For which of these layers banded tiles pay."""
-    like = Like(_key(config), config)
+    like = Like(tiled_alike(config), config)
     return tuple(bool(_ranges(own, like)) for own in columns)

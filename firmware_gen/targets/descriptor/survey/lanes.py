@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many configurations at once: what estimates ask of each, as arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +22,13 @@ from hls.descriptor.interface.timing import (
 )
 
 Array = NDArray[np.float64]
+
+
+def tiled_alike(config: Config) -> Hashable:
+    """What it depends on whether banded tiles pay, and what they are."""
+    beats = weight_buffer(config).load_beats
+    banks = config.banks, config.scratchpad_banks
+    return config.rows, config.cols, config.accumulator_entries, beats, config.banded, banks
 
 
 class Lanes:
@@ -60,6 +67,11 @@ class Lanes:
     def all(self) -> NDArray[np.bool_]:
         """True for each."""
         return np.ones(len(self), bool)
+
+    @cached_property
+    def tiled_alike(self) -> tuple[Hashable, ...]:
+        """Of each."""
+        return tuple(map(tiled_alike, self.configs))
 
     def __len__(self) -> int:
         return len(self.configs)
