@@ -40,6 +40,9 @@ STEPS = {
 MODELLED = STAGES[: STAGES.index("simulated")]
 """Stages that decide what is simulated: what was by then says nothing of it, so that a second call chooses the same."""
 
+TOGETHER, WORTH = 2, 1 / 50
+"""Seeds that are judged before it is asked whether more of them are worth while: these left out such a part."""
+
 BATCH = 4
 """Configurations of the front that the cycle model judges before the front is looked at again."""
 
@@ -186,11 +189,18 @@ class Search:
         axes = axes_of(bounded, self.limits)
         costs = costs_of(bounded, axes)
         chosen = [bounded[place].number for place in seeds(costs)]
-        self._judge("exact", chosen, progress)
-        judged = [point for point in self.points(("exact",)) if point.number in chosen]
-        better = costs_of([point for point in judged if not self.limits.exceeded(point)], axes)
-        worse = {point.number for point, is_worse in zip(bounded, dominated_by(costs, better), strict=True) if is_worse}
-        return [number for number in left if number not in worse or number in chosen]
+        worse, kept = set[int](), set[int]()
+        for some in _parts(chosen, TOGETHER):
+            self._judge("exact", some, progress)
+            kept.update(some)
+            judged = [point for point in self.points(("exact",)) if point.number in some]
+            better = costs_of([point for point in judged if not self.limits.exceeded(point)], axes)
+            beaten = zip(bounded, dominated_by(costs, better), strict=True)
+            new = {point.number for point, is_worse in beaten if is_worse} - worse
+            worse |= new
+            if len(new) < WORTH * len(bounded):
+                break
+        return [n for n in left if n not in worse or n in kept]
 
     def _judge(self, stage: str, numbers: Sequence[int], progress: Progress) -> None:
         """Judge these configurations, as far as that was not done before."""
