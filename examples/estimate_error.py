@@ -21,7 +21,7 @@ from gen.explore.subject import Network
 from hls.config import ARITHMETICS, Config
 from hls.errors import HeepgenError
 
-SIDES = range(1, 33)
+SIDES, PORTS = range(1, 33), range(1, 5)
 SCALES = (Fraction(1, 4), Fraction(1, 2), Fraction(1), Fraction(2), Fraction(4))
 """Of all buffers."""
 
@@ -53,7 +53,7 @@ def drawn(rng: np.random.Generator) -> Config:
         default,
         rows=int(rng.choice(SIDES)),
         cols=int(rng.choice(SIDES)),
-        ports=int(rng.integers(1, 5)),
+        ports=int(rng.choice(PORTS)),
         arithmetic=ARITHMETICS[rng.integers(len(ARITHMETICS))],
         functions=bool(rng.integers(2)),
         **changed,
@@ -68,14 +68,18 @@ def network(name: str, model: torch.nn.Module, shape: tuple[int, ...]) -> Networ
 
 
 def compared(network: Network, points: int, seed: int, most: float = np.inf) -> Iterator[Compared]:
-    """Configurations on which the network runs, estimated as one of all arrays that are otherwise the same. most:
+    """Configurations on which the network runs, estimated as one of all arrays, with one to four ports, that are
+    otherwise the same. most:
     cycles of those that are taken."""
     rng = np.random.default_rng(seed)
     found = 0
     for config in (drawn(rng) for _ in range(DRAWS * points)):
         if found == points:
             return
-        arrays = [replace(config, rows=rows, cols=cols) for rows, cols in itertools.product(SIDES, repeat=2)]
+        arrays = [
+            replace(config, rows=rows, cols=cols, ports=ports)
+            for rows, cols, ports in itertools.product(SIDES, SIDES, PORTS)
+        ]
         (quick,) = quickly(network, [config], arrays)
         if isinstance(quick, Taken) and quick.cycles <= most:
             try:

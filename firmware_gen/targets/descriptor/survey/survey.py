@@ -41,10 +41,11 @@ BUSY = ("vectors", "bus", "weights", "drain", "bus_words")
 
 
 def decided_alike(config: Config) -> Hashable:
-    """What configurations have in common for which the same is decided, whatever the size of the array."""
+    """What configurations have in common for which much the same is decided, whatever the size of the array and the
+    number of ports."""
     buffers = (config.scratchpad_words, config.activation_words, config.weight_bytes, config.accumulator_entries)
     memory = (config.memory_banks, config.memory_banks_interleaved, config.bank_kib)
-    return (*buffers, *memory, config.functions, config.multiply, config.ports)
+    return (*buffers, *memory, config.functions, config.multiply)
 
 
 def survey(templates: Sequence[Template], configs: Sequence[Config]) -> list[Estimate | NoRoom]:

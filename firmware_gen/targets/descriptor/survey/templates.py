@@ -187,9 +187,9 @@ RARE = 1 / (2 * ANCHORS)
 
 
 def decided(graph: ir.Graph, configs: Sequence[Config], among: Sequence[Config]) -> list[tuple[Config, list[int]]]:
-    """Of configurations `among` that differ in rows, columns and arithmetic, some for which the compiler decides, each
-    with the numbers of those of `configs` for which it decides too: the nearest arrays of those on which banded tiles,
-    and rows side by side, pay for the same layers, or most nearly so."""
+    """Of configurations `among` that differ in rows, columns, ports and arithmetic, some for which the compiler decides,
+    each with the numbers of those of `configs` for which it decides too: the nearest ones of those on which banded
+    tiles, and rows side by side, pay for the same layers, or most nearly so."""
     plain = copy_outputs(graph)
     tensors = lay_out(plain)
     columns = tuple(depthwise(plain, tensors).values())
@@ -222,7 +222,7 @@ UNLIKE = 100.0
 
 
 def apart(configs: Sequence[Config], most: int) -> list[Config]:
-    """Some arrays far from each other, the first one of middle size."""
+    """Some far from each other, the first one of middle size."""
     sides = _sides(configs)
     chosen = [int(np.abs(sides - np.median(sides, axis=0)).sum(axis=1).argmin())]
     far = _distances(sides, sides[chosen[0]])
@@ -233,7 +233,7 @@ def apart(configs: Sequence[Config], most: int) -> list[Config]:
 
 
 def _sides(configs: Sequence[Config]) -> NDArray[np.float64]:
-    return np.log([(config.rows, config.cols) for config in configs])
+    return np.log([(config.rows, config.cols, config.ports) for config in configs])
 
 
 def _distances(sides: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
