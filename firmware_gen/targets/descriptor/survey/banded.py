@@ -147,6 +147,13 @@ class Varied:
 
     def __init__(self, shapes: Sequence[Shape], which: NDArray[np.int64]):
         self.shapes, self.which = tuple(shapes), which
+        self._key = self.shapes, which.tobytes()
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Varied) and self._key == other._key
 
     def __getattr__(self, name: str) -> Any:
         found = [getattr(shape, name) for shape in self.shapes]

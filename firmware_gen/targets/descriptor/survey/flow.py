@@ -6,11 +6,11 @@ is through, banks of sums are free when they are drained, input words exist when
 there is room, and what has no cycle of the bus waits.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -291,24 +291,27 @@ def _idle(spans: Iterable[Span], begin: Array, end: Array) -> Array:
 class Uses:
     """Of a link on all configurations: a `Use` of all candidates of strips. cbg: channel blocks taken together."""
 
-    def __init__(self, link: Link, lanes: Lanes, cbg: Array | None):
-        self.geometry = Geometry(link.shape, lanes)
-        out = int(not link.store_chip) + int(link.shape.operand and not link.operand_chip)
-        self.cbg = groups_of(self.geometry, not link.load_chip, out) if cbg is None else cbg
-        self.strips = candidates(self.geometry, self.cbg)
-        self._known: dict[bytes, Use] = {}
-        self.tiles = tiles_of(link.columns, link.shape, lanes) if link.columns else None
+    def __init__(self, link: Link, known: "Known", cbg: Array | None):
+        shape, columns, lanes = link.shape, link.columns, known.lanes
+        self._shared = known.shared
+        self.geometry = geometry = self._shared(("geometry", shape), lambda: Geometry(shape, lanes))
+        load, out = not link.load_chip, int(not link.store_chip) + int(shape.operand and not link.operand_chip)
+        if cbg is None:
+            cbg = self._shared(("groups", shape, load, out), lambda: groups_of(geometry, load, out))
+        self.cbg, self._like = cbg, (shape, cbg.tobytes())
+        self.strips = self._shared(("strips", self._like), lambda: candidates(geometry, cbg))
+        self.tiles = self._shared(("tiles", columns, shape), lambda: columns and tiles_of(columns, shape, lanes))
         if self.tiles:
-            self.main = Uses(replace(link, shape=self.tiles.main, columns=None), lanes, None)
-            self.rest = Uses(replace(link, shape=self.tiles.rest, columns=None), lanes, None)
+            self.main = Uses(replace(link, shape=self.tiles.main, columns=None), known, None)
+            self.rest = Uses(replace(link, shape=self.tiles.rest, columns=None), known, None)
 
     def with_waits(self, waits: Waits) -> Use:
         """Of every candidate, on every configuration."""
-        key = waits.key
-        if key not in self._known:
-            geometry = Geometry(self.geometry.shape, self.geometry.lanes, waits)
-            self._known[key] = geometry.use(self.cbg, *self.strips)
-        return self._known[key]
+
+        def made() -> Use:
+            return Geometry(self.geometry.shape, self.geometry.lanes, waits).use(self.cbg, *self.strips)
+
+        return self._shared((waits.key, self._like), made)
 
     def constants(self, link: Link, with_banded: bool) -> tuple[Array, Array, Array]:
         """Bus beats of weights and parameters, and cycles in which the bus could bring more."""
@@ -357,20 +360,31 @@ def items_of(link: Link, uses: Uses, waits: Waits, with_banded: bool) -> list[It
     return found
 
 
-Known = dict[tuple[Link, Link], Uses]
-"""By link, and by that whose channel blocks it has: the first of a layer in pieces, or itself."""
+Found = TypeVar("Found")
 
 
-def uses_of(links: Sequence[Link], lanes: Lanes, known: Known) -> list[Uses]:
-    """Of every link."""
-    first: dict[int, Link] = {}
-    found = []
-    for link in links:
-        like = first.setdefault(link.layer, link)
-        if (link, like) not in known:
-            known[link, like] = Uses(link, lanes, None if link is like else known[like, like].cbg)
-        found.append(known[link, like])
-    return found
+class Known:
+    """What was found for some configurations, for the next template to find."""
+
+    def __init__(self, lanes: Lanes):
+        self.lanes = lanes
+        self._found: dict[Hashable, Any] = {}
+
+    def shared(self, key: Hashable, find: Callable[[], Found]) -> Found:
+        """What is known by a key, or found."""
+        if key not in self._found:
+            self._found[key] = find()
+        found: Found = self._found[key]
+        return found
+
+    def uses(self, links: Sequence[Link]) -> list[Uses]:
+        """Of every link, those of one layer in pieces with the channel blocks of its first one."""
+        first: dict[int, Link] = {}
+        return [self._uses(link, first.setdefault(link.layer, link)) for link in links]
+
+    def _uses(self, link: Link, like: Link) -> Uses:
+        cbg = None if link is like else self._uses(like, like).cbg
+        return self.shared((link, like), lambda: Uses(link, self, cbg))
 
 
 def run(items: Sequence[Item], lanes: Lanes, fetch_cycles: Array) -> Flow:

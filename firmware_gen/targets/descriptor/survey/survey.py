@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firmware_gen.targets.descriptor.survey.flow import Item, Known, Uses, items_of, run, uses_of
+from firmware_gen.targets.descriptor.survey.flow import Item, Known, Uses, items_of, run
 from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes
 from firmware_gen.targets.descriptor.survey.memory import Memory, load_cycles, located
 from firmware_gen.targets.descriptor.survey.shapes import Waits
@@ -50,14 +50,15 @@ def decided_alike(config: Config) -> Hashable:
 
 def survey(templates: Sequence[Template], configs: Sequence[Config]) -> list[Estimate | NoRoom]:
     """An estimate for every configuration, or why there is none."""
-    lanes, known = Lanes(configs), Known()
+    lanes = Lanes(configs)
+    known = Known(lanes)
     best, roomy = np.full(len(lanes), np.inf), np.full(len(lanes), np.inf)
     ram = np.zeros(len(lanes))
     refused: list[str | None] = [None] * len(lanes)
     busy = {name: np.zeros(len(lanes)) for name in BUSY}
     on_cpu, left_out = np.zeros(len(lanes)), templates[0].on_cpu.left_out
     for template, with_banded in _forms(templates):
-        uses = uses_of(template.links, lanes, known)
+        uses = known.uses(template.links)
         if with_banded and not any(use.tiles for use in uses):
             continue
         memory = located(template, lanes, uses, with_banded)
