@@ -19,6 +19,7 @@ from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Rows, ring_rows, turns
 from firmware_gen.targets.descriptor.scratchpad import residency
 from firmware_gen.targets.descriptor.scratchpad.homes import Home, check
+from firmware_gen.targets.descriptor.scratchpad.residency import choose
 from firmware_gen.targets.descriptor.target import DescriptorTarget
 from gen.flows.measure.run import Application, run
 from gen.flows.network.sw import generate_application
@@ -229,7 +230,7 @@ def test_the_proof_finds_a_ring_that_is_too_short(monkeypatch):
 @pytest.mark.parametrize("on_chip", [False, True])
 def test_the_proof_finds_two_tensors_in_one_place(on_chip, monkeypatch):
     """Word by word they look the same, but they are not."""
-    monkeypatch.setattr(residency, "choose", choose_at_random(np.random.default_rng(3)) if on_chip else lambda *_: [])
+    monkeypatch.setattr(residency, "choose", choose_at_random(np.random.default_rng(3)) if on_chip else lambda **_: [])
     program = CodeGenerator(Around(), np.zeros((1, 4, 6, 6), np.float32), config=Config()).program()
     names = [node.name for node in program.graph.nodes]
     one, two = (program.tensors[program.graph.nodes[names.index(name)].output].storage for name in ("one", "two"))
@@ -446,3 +447,29 @@ def test_groups_become_one_where_that_saves_cycles(monkeypatch):
     assert cycles < 0.985 * before, (cycles, before)
     numbers = [int(job.layer) for job in joined.jobs if int(job.layer) < 4]
     assert len(numbers) > 4 and numbers[:5] == [0, 1, 2, 0, 3], numbers
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_memory_holds_goes_before_what_is_faster(seed, monkeypatch):
+    """Of choices that leave more in memory than there is room for, none is taken where another one fits."""
+    asked = []
+    monkeypatch.setattr(residency, "choose", lambda **given: asked.append(given) or choose(**given))
+    torch.manual_seed(seed)
+    layers = [nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 12, 1), nn.Conv2d(12, 12, 3, 2, 1, groups=12)]
+    config = Config(rows=4, cols=4 + 8 * seed, ports=1 + seed, memory_banks=64, memory_banks_interleaved=(64,))
+    config = replace(config, scratchpad_words=2048 << seed)
+    model = nn.Sequential(*layers, nn.Conv2d(12, 8, 1), nn.AdaptiveAvgPool2d(1))
+    next(compile_choices(CodeGenerator(model, np.zeros((1, 8, 24, 24), np.float32), config=config).graph, config))
+    held = 0
+    for options in asked:
+        plan = residency._Planner(
+            *(options[name] for name in ("jobs", "links", "buffers", "excluded", "arena", "config"))
+        )
+        needs = sorted({plan._in_memory(c) + plan.more_descriptor_bytes(c) for c in plan.search(1.0)})
+        for room in needs:
+            for groups, homes in choose(**options | {"arena": room}):
+                rings = {plan.links[step].value for group in groups for step in group.turning[:-1]}
+                choice = residency._Choice(frozenset(homes) - rings, groups)
+                held += 1
+                assert plan._in_memory(choice) + plan.more_descriptor_bytes(choice) <= room
+    assert held

@@ -55,8 +55,9 @@ def cost(use: Use) -> float:
 
 
 class Whole(NamedTuple):
-    """What a descriptor takes as a whole: vectors, cycles for its tiles at least, its strips, beats of its streams, those
-    of weights and parameters once, and of `load` those of its first strip; storages that it loads, stores and reads."""
+    """What a descriptor takes as a whole: vectors, cycles for its tiles at least, its strips, beats of its streams,
+    those of weights and parameters once, and of `load` those of its first strip; storages that it loads, stores and
+    reads."""
 
     vectors: int
     tiles: int

@@ -74,7 +74,8 @@ def choose(
     plan = _Planner(jobs, links, buffers, excluded, arena, config, lost)
     alone = _Planner(jobs, (), buffers, excluded, arena, config)  # turns can lead away from what is best without any
     found = (choice for own in (plan, alone) for weight in WEIGHTS for choice in own.search(weight))
-    best = min(found, key=plan.timeline)
+    fast = sorted(found, key=plan.timeline)
+    best = next(filter(plan.fits, fast), fast[0])
     both = dict.fromkeys((best, plan.joined(best)))
     choices = dict.fromkeys(plan.refilled(plan.pruned(choice, margin)) for choice in both for margin in MARGINS)
     choices |= dict.fromkeys(plan.with_poolings(c, poolings, sooner) for sooner in (False, True) for c in choices)
@@ -162,20 +163,32 @@ class _Planner:
         for group in choice.groups:
             without = replace(choice, groups=tuple(g for g in choice.groups if g != group))
             least = margin * self._group_cycles(group, self.on_chip(choice))
-            if (fewer := self.timeline(without)) < cycles + least:
+            if (fewer := self.timeline(without)) < cycles + least and self._may_follow(choice, without):
                 choice, cycles = without, fewer
         for name in sorted(choice.whole):
             without = replace(choice, whole=choice.whole - {name})
-            if (fewer := self.timeline(without)) <= cycles:
+            if (fewer := self.timeline(without)) <= cycles and self._may_follow(choice, without):
                 choice, cycles = without, fewer
         return choice
+
+    def _may_follow(self, choice: _Choice, other: _Choice) -> bool:
+        """Whether what another choice leaves in memory fits if the choice's does."""
+        return self.fits(other) or not self.fits(choice)
+
+    def fits(self, choice: _Choice) -> bool:
+        """Whether memory holds what stays there."""
+        return self._in_memory(choice) + self.more_descriptor_bytes(choice) <= self.arena
+
+    def more_descriptor_bytes(self, choice: _Choice) -> int:
+        """Of those that layers which take turns have more."""
+        return DESCRIPTOR_BYTES * self._more_descriptors(choice)
 
     def refilled(self, choice: _Choice) -> _Choice:
         """The choice, or one with a group less whose room whole tensors use better."""
         best = choice, self.timeline(choice)
         for group in choice.groups:
             other = self.filled(replace(choice, groups=tuple(g for g in choice.groups if g != group)))
-            if (cycles := self.timeline(other)) < best[1]:
+            if (cycles := self.timeline(other)) < best[1] and self._may_follow(choice, other):
                 best = other, cycles
         return best[0]
 
@@ -354,8 +367,7 @@ class _Planner:
         buffers = self.buffers(choice)
         if planner.peak(buffers, len(self.jobs))[0] > self.size:
             return None
-        more = DESCRIPTOR_BYTES * self._more_descriptors(choice)
-        if choice.groups and self._in_memory(choice) + more > self.arena:
+        if choice.groups and not self.fits(choice):
             return None
         offsets = planner.allocate(buffers, self.size)
         if any(offsets[b.name] + b.size > self.size for b in buffers):
