@@ -3,11 +3,10 @@
 `make estimate-error`."""
 
 import argparse
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,20 +14,26 @@ import torch
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
 from gen.explore.exact import Taken, exactly
-from gen.explore.fast import quickly
-from gen.explore.space import BUFFERS
+from gen.explore.fast import quickly, together
+from gen.explore.space import Space
 from gen.explore.subject import Network
 from hls.config import ARITHMETICS, Config
 from hls.errors import HeepgenError
 
-SIDES, PORTS = range(1, 33), range(1, 5)
-SCALES = (Fraction(1, 4), Fraction(1, 2), Fraction(1), Fraction(2), Fraction(4))
-"""Of all buffers."""
+SPACE = Space(
+    (Config(),),
+    {
+        "rows": tuple(range(1, 33)),
+        "cols": tuple(range(1, 33)),
+        "ports": (1, 2, 3, 4),
+        "arithmetic": ARITHMETICS,
+        "functions": (True, False),
+    },
+    (Fraction(1, 4), Fraction(1, 2), Fraction(1), Fraction(2), Fraction(4)),
+)
+"""From which configurations are drawn."""
 
 USUAL = ("digits", "fmnist-conv2d", "resnet8", "ds-cnn", "mobilenet-v1-0.25", "fc-autoencoder")
-
-DRAWS = 20
-"""Configurations that are drawn at most for one on which a network runs."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +50,14 @@ class Compared:
         return self.quick / self.exact - 1
 
 
-def drawn(rng: np.random.Generator) -> Config:
-    """A configuration from the whole space: every array, port count, arithmetic, size of buffers."""
-    scale, default = SCALES[rng.integers(len(SCALES))], Config()
-    changed: dict[str, Any] = {name: int(getattr(default, name) * scale) for name in BUFFERS}
-    return replace(
-        default,
-        rows=int(rng.choice(SIDES)),
-        cols=int(rng.choice(SIDES)),
-        ports=int(rng.choice(PORTS)),
-        arithmetic=ARITHMETICS[rng.integers(len(ARITHMETICS))],
-        functions=bool(rng.integers(2)),
-        **changed,
-    )
+@lru_cache(maxsize=1)
+def groups() -> tuple[tuple[Config, ...], dict[Hashable, list[Config]]]:
+    """All of the space, and those that are estimated together, by what they have in common."""
+    configs = tuple(config for config in SPACE.combinations().configs if isinstance(config, Config))
+    alike: dict[Hashable, list[Config]] = {}
+    for config in configs:
+        alike.setdefault(together(config), []).append(config)
+    return configs, alike
 
 
 def network(name: str, model: torch.nn.Module, shape: tuple[int, ...]) -> Network:
@@ -68,19 +68,15 @@ def network(name: str, model: torch.nn.Module, shape: tuple[int, ...]) -> Networ
 
 
 def compared(network: Network, points: int, seed: int, most: float = np.inf) -> Iterator[Compared]:
-    """Configurations on which the network runs, estimated as one of all arrays, with one to four ports, that are
-    otherwise the same. most:
-    cycles of those that are taken."""
-    rng = np.random.default_rng(seed)
+    """Configurations on which the network runs, estimated as `heepgen explore` does it in the whole space. most: cycles
+    of those that are taken."""
+    configs, alike = groups()
     found = 0
-    for config in (drawn(rng) for _ in range(DRAWS * points)):
+    for number in np.random.default_rng(seed).permutation(len(configs)):
         if found == points:
             return
-        arrays = [
-            replace(config, rows=rows, cols=cols, ports=ports)
-            for rows, cols, ports in itertools.product(SIDES, SIDES, PORTS)
-        ]
-        (quick,) = quickly(network, [config], arrays)
+        config = configs[number]
+        (quick,) = quickly(network, [config], alike[together(config)])
         if isinstance(quick, Taken) and quick.cycles <= most:
             try:
                 exact = exactly(network, config).cycles
@@ -105,7 +101,8 @@ def main() -> None:
             c = point.config
             errors.append(abs(point.error))
             print(
-                f"  {name} {c.rows}x{c.cols}p{c.ports} {c.arithmetic}, {c.activation_words} words: "
+                f"  {name} {c.rows}x{c.cols}p{c.ports} {c.arithmetic}, {c.activation_words} words, "
+                f"{c.scratchpad_words} on chip: "
                 f"{point.quick:,} for {point.exact:,}, {point.error:+.1%}",
                 flush=True,
             )

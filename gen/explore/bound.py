@@ -55,8 +55,8 @@ def _least(choices: Sequence[Taken]) -> Taken:
 
 
 def seeds(costs: np.ndarray) -> list[int]:
-    """Of rows of bounds (N, axes), some that are likely to be better than others: spread along their front, those in its
-    middle first."""
+    """Of rows of bounds (N, axes), some that are likely to be better than others: spread along their front, those in
+    its middle first."""
     along = front(costs)
     places = {round(share * (len(along) - 1)) for share in np.linspace(0, 1, SEEDS)}
     return [int(along[place]) for place in sorted(places, key=lambda place: (abs(2 * place - len(along) + 1), place))]

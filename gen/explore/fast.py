@@ -59,7 +59,7 @@ def _fewest(choices: Sequence[Taken | str]) -> Taken | str:
 
 def _estimated(graph: "ir.Graph", like: Config, configs: Sequence[Config]) -> list[Taken | str]:
     """With what the compiler decides for one configuration; where there is no room for that, also with what it decides
-    for one of those with little memory."""
+    for one of those."""
     try:
         found = survey(templates_of(graph, like), configs)
     except HeepgenError as error:

@@ -304,7 +304,7 @@ def _ranges(size: int, count: int, multiple: int = 1) -> list[Range]:
     return [(first, min(first + step, size)) for first in range(0, size, step)]
 
 
-def _piece_counts(size: int) -> list[int]:
+def piece_counts(size: int) -> list[int]:
     """Numbers of pieces to try, few first."""
     return sorted({n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, size) if n <= size})
 
@@ -423,12 +423,12 @@ def best_split(
     Raises HeepgenError with the numbers when none does.
     """
     if banded.is_banded(op, source, target, config):
-        for channels in _piece_counts(op.channels):
+        for channels in piece_counts(op.channels):
             found = banded_pieces(op, rectangle, channels, config)
             if plan := _plan(op, found, source, target, config, aux, cbg):
                 return plan[1]
     _, (left, right) = rectangle or ((0, 0), (0, op.out_width))
-    tiles = _piece_counts(right - left) if op.stride[1] else [1]
+    tiles = piece_counts(right - left) if op.stride[1] else [1]
     span = op.groups if op.groups > 1 else -(-op.channels // (config.diagonal if op.diagonal else 1))
     for ky, kx, channels in _counts(op, span):
         best: tuple[int, Split] | None = None
@@ -466,7 +466,7 @@ def _counts(op: Windowed, span: int) -> list[tuple[int, int, int]]:
     """Numbers of ranges of kernel rows, kernel columns and channels to try, in order: few of the taps first. A window
     over all rows, as of global pooling, is split along them instead: while the last rows are still computed, the
     others are pooled."""
-    counts = itertools.product(_piece_counts(op.kernel[0]), _piece_counts(op.kernel[1]), _piece_counts(span))
+    counts = itertools.product(piece_counts(op.kernel[0]), piece_counts(op.kernel[1]), piece_counts(span))
     if op.diagonal and op.out_height == 1 and op.residual == "none":
         return sorted(counts, key=lambda count: (count[0] * count[1] * count[2], count[1:]))
     return sorted(counts, key=lambda count: count[0] * count[1])

@@ -18,6 +18,7 @@ from firmware_gen.operations.tensors import Tensor
 from firmware_gen.operations.windows import Range, Windowed
 from firmware_gen.targets.descriptor.lowering import banded
 from firmware_gen.targets.descriptor.lowering.axis import along
+from firmware_gen.targets.descriptor.lowering.pieces import piece_counts
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes, tiled_alike
 from firmware_gen.targets.descriptor.survey.shapes import Shape
@@ -90,8 +91,10 @@ class Columns:
             cout=channels,
         )
 
-    def banded(self, shape: Shape, columns: tuple[int, int], outputs: int, pitch: int, dense: bool) -> Shape:
-        """The opposite, for some columns, as `lowering.pieces` has it. dense: there is no gap."""
+    def banded(
+        self, shape: Shape, columns: tuple[int, int], outputs: int, channels: int, pitch: int, dense: bool
+    ) -> Shape:
+        """The opposite, for some columns and channels, as `lowering.pieces` has it. dense: there is no gap."""
         out_h, vectors = shape.out_px // shape.out_w, (columns[1] - columns[0]) // outputs
         (_, loaded, _), x0, _ = self._along(columns)
         rows = 1 if loaded == self.width else shape.in_h
@@ -100,8 +103,8 @@ class Columns:
             shape,
             diagonal=0,
             band=self.stride[1],
-            blocks=self.channels,
-            load_c_count=loaded * self.channels * shape.in_h // chunks,
+            blocks=channels,
+            load_c_count=loaded * channels * shape.in_h // chunks,
             load_chunks=chunks,
             load_words=in_row * shape.in_h,
             in_row=in_row,
@@ -185,12 +188,13 @@ class Varied:
 @dataclass(frozen=True)
 class Tiles:
     """Where a layer has banded tiles: `main` of all columns or most of them, `rest` of the others, with the
-    configurations that have these."""
+    configurations that have these; by how many ranges of channels each, one after the other."""
 
     main: Varied
     pays: NDArray[np.bool_]
     rest: Varied
     has_rest: NDArray[np.bool_]
+    ranges: NDArray[np.int64]
 
 
 def tiles_of(columns: Columns, shape: Shape, lanes: Lanes) -> Tiles | None:
@@ -202,20 +206,34 @@ def tiles_of(columns: Columns, shape: Shape, lanes: Lanes) -> Tiles | None:
     if somewhere is None:
         return None
     mains, rests = dict[Shape, int](), dict[Shape, int]()
-    numbers = {}
-    made: dict[Hashable, tuple[int, int]] = {}
+    numbers: dict[Hashable, tuple[int, int, int]] = {}
+    made: dict[Hashable, tuple[int, int, int]] = {}
     for key, config in likes.items():
-        pitch = banded.pitch_of(columns.channels, config)
-        dense = banded.map_pitch(columns.channels, config) == columns.channels
-        own = (ranges[key] or somewhere, pitch, dense)
+        own = (ranges[key] or somewhere, config.banks, config.scratchpad_banks, config.activation_words - config.ports)
         if own not in made:
-            shapes = [columns.banded(shape, part, outputs, pitch, dense) for part, outputs in own[0]]
-            made[own] = mains.setdefault(shapes[0], len(mains)), rests.setdefault(shapes[-1], len(rests))
+            pieces, shapes = _shapes(columns, shape, own[0], config)
+            made[own] = mains.setdefault(shapes[0], len(mains)), rests.setdefault(shapes[-1], len(rests)), pieces
         numbers[key] = made[own]
-    which = np.array([numbers[key] for key in keys]).T
-    pays = np.array([bool(ranges[key]) for key in keys])
+    main, rest, pieces = np.array([numbers[key] for key in keys]).T
+    pays = np.array([bool(ranges[key]) for key in keys]) & (pieces > 0)
     two = np.array([len(ranges[key]) > 1 for key in keys])
-    return Tiles(Varied(list(mains), which[0]), pays, Varied(list(rests), which[1]), two)
+    return Tiles(Varied(list(mains), main), pays, Varied(list(rests), rest), two, np.maximum(pieces, 1))
+
+
+def _shapes(
+    columns: Columns, shape: Shape, ranges: Sequence[tuple[Range, int]], config: Config
+) -> tuple[int, list[Shape]]:
+    """Into how many ranges of channels a descriptor is cut, the fewest whose input the buffer holds, 0 where it holds
+    none; and what the first of them asks, by ranges of columns."""
+    room, shapes = config.activation_words - config.ports, list[Shape]()
+    dense = banded.map_pitch(columns.channels, config) == columns.channels
+    for cuts in piece_counts(columns.channels):
+        channels = -(-columns.channels // cuts)
+        pitch, own_dense = banded.pitch_of(channels, config), channels == 1 or (dense and channels == columns.channels)
+        shapes = [columns.banded(shape, own, outputs, channels, pitch, own_dense) for own, outputs in ranges]
+        if all(own.span(1) <= room for own in shapes):
+            return -(-columns.channels // channels), shapes
+    return 0, shapes
 
 
 @dataclass(frozen=True)

@@ -300,7 +300,9 @@ class Uses:
             cbg = self._shared(("groups", shape, load, out), lambda: groups_of(geometry, load, out))
         self.cbg, self._like = cbg, (shape, cbg.tobytes())
         self.strips = self._shared(("strips", self._like), lambda: candidates(geometry, cbg))
-        self.tiles = self._shared(("tiles", columns, shape), lambda: columns and tiles_of(columns, shape, lanes))
+        self.tiles = self._shared(
+            ("tiles", columns, shape), lambda: tiles_of(columns, shape, lanes) if columns else None
+        )
         if self.tiles:
             self.main = Uses(replace(link, shape=self.tiles.main, columns=None), known, None)
             self.rest = Uses(replace(link, shape=self.tiles.rest, columns=None), known, None)
@@ -318,7 +320,7 @@ class Uses:
         own = self._constants(link)
         if not with_banded or not self.tiles:
             return own
-        main = self.main._constants(replace(link, shape=self.tiles.main))
+        main = (self.tiles.ranges * part for part in self.main._constants(replace(link, shape=self.tiles.main)))
         weights, params, slack = (np.where(self.tiles.pays, *both) for both in zip(main, own, strict=True))
         return weights, params, slack
 
@@ -336,8 +338,9 @@ class Uses:
         own, tiles = self.geometry, self.tiles
         if not with_banded or not tiles:
             return own.weight_bytes, own.param_bytes
-        main, pays = self.main.geometry, tiles.pays
-        return (np.where(pays, main.weight_bytes, own.weight_bytes), np.where(pays, main.param_bytes, own.param_bytes))
+        main, pays, ranges = self.main.geometry, tiles.pays, tiles.ranges
+        weights = np.where(pays, ranges * main.weight_bytes, own.weight_bytes)
+        return weights, np.where(pays, ranges * main.param_bytes, own.param_bytes)
 
 
 Item = tuple[Link, Use, NDArray[np.bool_] | None]
@@ -350,13 +353,17 @@ def items_of(link: Link, uses: Uses, waits: Waits, with_banded: bool) -> list[It
     if not with_banded or tiles is None:
         return [(link, uses.with_waits(waits), None)]
     found: list[Item] = [] if tiles.pays.all() else [(link, uses.with_waits(waits), ~tiles.pays)]
-    main, alone = replace(link, shape=tiles.main), tiles.pays & ~tiles.has_rest
-    if alone.any():
-        found.append((main, uses.main.with_waits(waits), alone))
-    if tiles.has_rest.any():  # of a layer in two parts, nothing is marked, and the second one waits for nothing
-        found.append((replace(main, marks=False), uses.main.with_waits(waits), tiles.has_rest))
-        rest = replace(link, shape=tiles.rest, marks=False, barrier=False)
-        found.append((rest, uses.rest.with_waits(waits), tiles.has_rest))
+    main, whole = replace(link, shape=tiles.main), tiles.pays & ~tiles.has_rest & (tiles.ranges == 1)
+    if whole.any():
+        found.append((main, uses.main.with_waits(waits), whole))
+    cut = tiles.pays & ~whole  # of a layer in parts, nothing is marked, and those behind the first wait for nothing
+    rest = replace(link, shape=tiles.rest, marks=False, barrier=False)
+    for part in range(int(tiles.ranges[cut].max(initial=0))):
+        own = cut & (tiles.ranges > part)
+        first = replace(main, marks=False, barrier=link.barrier and not part)
+        found.append((first, uses.main.with_waits(waits), own))
+        if (own & tiles.has_rest).any():
+            found.append((rest, uses.rest.with_waits(waits), own & tiles.has_rest))
     return found
 
 
@@ -388,15 +395,13 @@ class Known:
 
 
 def run(items: Sequence[Item], lanes: Lanes, fetch_cycles: Array) -> Flow:
-    """The flow behind a list of descriptors, each in the strips that let it be done first."""
-    flow, following = Flow(lanes, fetch_cycles), [np.zeros(len(lanes))]
-    for _, use, where in reversed(items):
-        own = use.weights if use.weights.ndim == 1 else use.weights[0]
-        following.append(own if where is None else np.where(where, own, following[-1]))
-    for (link, use, where), weights in zip(items, following[-2::-1], strict=True):
+    """The flow behind a list of descriptors, each in the strips that let the next one be done first."""
+    flow = Flow(lanes, fetch_cycles)
+    for number, (link, use, where) in enumerate(items):
         trial = copy(flow)
-        end = trial.add(link, use)
-        trial.choose(_best(np.maximum(end, trial.fetched_weights + weights) + READ * (use.weights + use.params)))
+        trial.add(link, use)
+        after = _next(trial, items[number + 1 :], lanes.all if where is None else where)
+        trial.choose(_best(after.done + READ * (use.weights + use.params)))
         if where is None:
             flow = trial
         else:
@@ -404,9 +409,28 @@ def run(items: Sequence[Item], lanes: Lanes, fetch_cycles: Array) -> Flow:
     return flow
 
 
+def _next(flow: Flow, items: Iterable[Item], where: NDArray[np.bool_]) -> Flow:
+    """One descriptor later, in its longest strips, on these configurations."""
+    result, left = flow, where
+    for link, use, own in items:
+        having = left if own is None else left & own
+        if having.any():
+            later = copy(flow)
+            later.add(link, use.longest)
+            if having.all():
+                return later
+            result = copy(result)
+            result.take(later, having)
+            left = left & ~having
+        if not left.any():
+            break
+    return result
+
+
 def _best(costs: Array) -> NDArray[np.int64]:
     """Which of the candidates (candidates, configurations) costs least: one that is better than all before it."""
     before = np.minimum.accumulate(costs, axis=0)[:-1]
     better = costs[1:] < before - ROUNDING
     numbers = np.arange(1, len(costs))[:, None]
-    return np.max(better * numbers, axis=0, initial=0)
+    found: NDArray[np.int64] = np.max(better * numbers, axis=0, initial=0)
+    return found

@@ -27,8 +27,8 @@ Array = NDArray[np.float64]
 def tiled_alike(config: Config) -> Hashable:
     """What it depends on whether banded tiles pay, and what they are."""
     beats = weight_buffer(config).load_beats
-    banks = config.banks, config.scratchpad_banks
-    return config.rows, config.cols, config.accumulator_entries, beats, config.banded, banks
+    banks, room = (config.banks, config.scratchpad_banks), config.activation_words - config.ports
+    return config.rows, config.cols, config.accumulator_entries, beats, config.banded, banks, room
 
 
 class Lanes:

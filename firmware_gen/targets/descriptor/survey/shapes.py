@@ -191,6 +191,17 @@ class Use:
     to_drain: Array
     last_to_drain: Array
 
+    @cached_property
+    def longest(self) -> "Use":
+        """That of the first candidate, whose strips are longest."""
+        return Use(**{field.name: _first(getattr(self, field.name)) for field in fields(self)})
+
+
+def _first(own: Any) -> Any:
+    if isinstance(own, Course):
+        return Course(*map(_first, own))
+    return own[0] if own.ndim == 2 else own
+
 
 class Waits(NamedTuple):
     """Cycles of memory or scratchpad for a beat of weights, parameters and input words, and for all that belongs to a

@@ -29,8 +29,8 @@ from firmware_gen.targets.descriptor.survey.shapes import Shape
 from hls.config import Config
 from hls.descriptor.interface.table import Linked, on_chip
 
-AMPLE: dict[str, Any] = {"memory_banks": 64, "memory_banks_interleaved": (64,), "bank_kib": 256, "packed_scales": True}
-"""Memory in which decisions are made: whether a network fits is asked later; and scales that may be packed are."""
+AMPLE: dict[str, Any] = {"memory_banks": 64, "memory_banks_interleaved": (64,), "bank_kib": 256}
+"""Memory in which decisions are made where a network does not fit: others may have room for what is decided."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,17 @@ class Template:
 
 
 def templates_of(graph: ir.Graph, config: Config, ample: bool = True) -> list[Template]:
-    """One for every choice that the compiler has for a configuration; raises `HeepgenError` as that does. ample: has it
-    memory for every choice, or only its own."""
+    """One for every choice that the compiler has for a configuration; raises `HeepgenError` as that does. ample: where
+    the network does not fit, has the configuration more memory."""
     plain = copy_outputs(graph)
     columns = depthwise(plain, lay_out(plain))
-    memory = AMPLE if ample else {}
-    return [_template(program, columns) for program in compile_choices(graph, replace(config, **memory))]
+    config = replace(config, packed_scales=True)  # those that may be
+    try:
+        return [_template(program, columns) for program in compile_choices(graph, config)]
+    except planner.DoesNotFit:
+        if not ample:
+            raise
+        return [_template(program, columns) for program in compile_choices(graph, replace(config, **AMPLE))]
 
 
 def _template(program: Program, columns: Mapping[str, Columns]) -> Template:
@@ -187,9 +192,9 @@ RARE = 1 / (2 * ANCHORS)
 
 
 def decided(graph: ir.Graph, configs: Sequence[Config], among: Sequence[Config]) -> list[tuple[Config, list[int]]]:
-    """Of configurations `among` that differ in rows, columns, ports and arithmetic, some for which the compiler decides,
-    each with the numbers of those of `configs` for which it decides too: the nearest ones of those on which banded
-    tiles, and rows side by side, pay for the same layers, or most nearly so."""
+    """Of configurations `among` that differ in rows, columns, ports and arithmetic, some for which the compiler
+    decides, each with the numbers of those of `configs` for which it decides too: the nearest ones of those on which
+    banded tiles, and rows side by side, pay for the same layers, or most nearly so."""
     plain = copy_outputs(graph)
     tensors = lay_out(plain)
     columns = tuple(depthwise(plain, tensors).values())
