@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -41,8 +42,7 @@ class Entry:
 def find(name: str) -> Architecture:
     """The architecture called `name`; raises `HeepgenError` for an unknown one, and for one that cannot be loaded."""
     if name in BUILT_IN:
-        module = importlib.import_module(f"firmware_gen.targets.{name}.architecture")
-        return _checked(module)
+        return _built_in(name)
     if name in _loaded:
         return _loaded[name]
     installed = _installed()
@@ -51,6 +51,11 @@ def find(name: str) -> Architecture:
     if (Path(name) / FILE).is_file():
         raise HeepgenError(f"unknown architecture {name}; the folder is --architecture ./{name}.")
     raise HeepgenError(unknown(name, names(), "architecture"))
+
+
+@cache
+def _built_in(name: str) -> Architecture:
+    return _checked(importlib.import_module(f"firmware_gen.targets.{name}.architecture"))
 
 
 def names() -> list[str]:

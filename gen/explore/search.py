@@ -158,6 +158,7 @@ class Search:
         self.known = store.judged(subject.key)
         self._scored = "" if scoring is None else f"{subject.key} {scoring.key}"
         self.known[BITS] = store.judged(self._scored)[BITS]
+        self._points: dict[tuple[str, int], Point] = {}
 
     def run(self, exact: int, progress: Progress, confirm: int = 0) -> Found:
         """Judge the space; `exact` is how many configurations the cycle model judges at most, and what is recommended
@@ -305,9 +306,21 @@ class Search:
         for stage in stages:
             best |= {number: j for number, j in self.known[stage].items() if number in self.given}
         accuracies = self._accuracies()
-        return tuple(self._point(j, accuracies) for _, j in sorted(best.items()) if j.cycles is not None)
+        points = (self._point(judgement) for _, judgement in sorted(best.items()) if judgement.cycles is not None)
+        if not accuracies:
+            return tuple(points)
+        return tuple(
+            replace(p, accuracy=accuracies.get(p.number, accuracies.get(kind_of(config_of(p.config))))) for p in points
+        )
 
-    def _point(self, judgement: Judgement, accuracies: Mapping[int | str, float]) -> Point:
+    def _point(self, judgement: Judgement) -> Point:
+        """Without its accuracy."""
+        key = judgement.stage, judgement.number
+        if key not in self._points:
+            self._points[key] = self._made(judgement)
+        return self._points[key]
+
+    def _made(self, judgement: Judgement) -> Point:
         number, found = judgement.number, judgement.found
         price, cycles = self.price[number], judgement.cycles or 0
         model = self.known["exact"][number] if judgement.stage == "simulated" else None
@@ -321,9 +334,7 @@ class Search:
             us=cycles / price.mhz if price.mhz else None,
             uj=self._uj(price, found["work"], cycles / model.cycles if model and model.cycles else 1.0),
             ram_kib=found["ram_kib"],
-            accuracy=accuracies.get(number, accuracies.get(kind_of(config_of(self.given[number]))))
-            if accuracies
-            else None,
+            accuracy=None,
             stage=judgement.stage,
             bottleneck=found["bottleneck"],
             modelled=model.cycles if model else None,

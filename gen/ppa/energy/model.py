@@ -7,8 +7,9 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cache, cached_property
+from operator import mul
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from gen.ppa.composition import Cost, cost, macros
 from gen.ppa.energy.parts import RAM, part_of_unit
 from gen.ppa.fpga import GLUE
 from gen.ppa.sram import BUS_BITS, macro
+from gen.ppa.synthesis import Memory
 from gen.ppa.verilog import ROOT, block_name
 from hls.config import Config, System
 from hls.errors import HeepgenError
@@ -136,7 +138,7 @@ class Prices:
     @cached_property
     def whole(self) -> Work:
         """Of all units together."""
-        return Work(*map(sum, zip(*map(astuple, self.pj.values()), strict=True)))
+        return Work(*map(sum, zip(*map(_numbers, self.pj.values()), strict=True)))
 
     def uj(self, work: Work) -> float:
         """Of all of it: grows with everything in `work`."""
@@ -144,8 +146,13 @@ class Prices:
 
 
 def _product(pj: Work, work: Work) -> float:
-    each: Iterable[float] = (price * count for price, count in zip(astuple(pj), astuple(work), strict=True))
-    return 1e-6 * sum(each)
+    total: float = sum(map(mul, _numbers(pj), _numbers(work)))
+    return 1e-6 * total
+
+
+def _numbers(work: Work) -> tuple[float, ...]:
+    """In the order of its fields."""
+    return tuple(vars(work).values())
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,8 @@ class Model:
         unknown = [unit for unit in areas.units if LIKE.get(unit, unit) not in self.factors]
         if unknown or not isinstance(config, Config):
             raise HeepgenError(f"architecture {config.architecture} has no measured energies of its units.")
-        found = {unit: self._unit(unit, config, area, mhz) for unit, area in areas.units.items()}
+        memories = tuple(macros(config))
+        found = {unit: self._unit(unit, memories, area, mhz) for unit, area in areas.units.items()}
         bank = macro(BUS_BITS, config.bank_bytes * 8 // BUS_BITS, ports=1)
         found[RAM] = Work(
             cycles=config.memory_banks * bank.leakage_uw / mhz,
@@ -169,12 +177,12 @@ class Model:
         )
         return Prices(found)
 
-    def _unit(self, unit: str, config: Config, area: UnitArea, mhz: float) -> Work:
+    def _unit(self, unit: str, memories: Sequence[tuple[str, Memory, int]], area: UnitArea, mhz: float) -> Work:
         mine = self.factors[unit if unit in self.factors else LIKE[unit]]
         pj = dict.fromkeys(RATES, 0.0) | {"cycles": area.kge * mine.leakage / mhz}
         _add(pj, mine.clock, area.kge)
         _add(pj, mine.data, area.kge)
-        for name, memory, count in macros(config):
+        for name, memory, count in memories:
             if name == unit:
                 one = macro(memory.width, memory.words)
                 _add(pj, mine.reads, count * one.read_pj)
