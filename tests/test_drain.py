@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drain, aux reader and their walker against the loops of the descriptor, with stalls on all sides."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from cycle_bench import bus, chance, flag, preset, replay, seeded, simulate
@@ -16,7 +18,7 @@ from hls.descriptor.drain.drain import drain, drain_job
 from hls.descriptor.drain.walker import Beat, output_walker, walk_job
 from hls.descriptor.interface.job import job_signals
 from hls.descriptor.interface.table import LINEAR
-from hls.descriptor.interface.timing import AUX_BEATS, table_beat
+from hls.descriptor.interface.timing import AUX_BEATS, table_beat, table_beats
 from hls.descriptor.memory.arbiter import Request
 from hls.lib.fifo import Stream
 
@@ -451,6 +453,7 @@ class AuxBench:
         if fields["load_table"]:
             step = table_beat(config)
             self.table_asks = [(fields["table_addr"] + 4 * i, step) for i in range(0, 8 * fields["table_rows"], step)]
+            assert table_beats(SimpleNamespace(**fields), config) == len(self.table_asks)
             self.table_data = [random_bits(np.random.default_rng(~i & 255), ports) for i in range(len(self.table_asks))]
         self.asked, self.answered, self.taken, self.writes, self.readies, self.frees = [], 0, [], [], 0, 0
 
