@@ -35,7 +35,16 @@ def price_of(config: System) -> Price:
         found = cost(config)
     except HeepgenError:
         return Price()
-    return Price(found.lut, found.ff, found.dsp, found.bram, found.kge, found.mm2, found.mhz, _energy(config, found))
+    return Price(
+        lut=found.lut,
+        ff=found.ff,
+        dsp=found.dsp,
+        bram=found.bram,
+        kge=found.kge,
+        mm2=found.mm2,
+        mhz=found.mhz,
+        energy=_energy(config, found),
+    )
 
 
 def _energy(config: System, found: Cost) -> Prices | None:

@@ -369,7 +369,18 @@ class Search:
         chosen = recommended(best, axes, self.limits)
         left_out = self.known[chosen.stage][chosen.number].found["left_out"] if chosen else []
         run = tuple(point for point in points if point.stage == "simulated")
-        return Found(points, tuple(best), chosen, counts, refused, over, nearest, axes, tuple(left_out), run)
+        return Found(
+            points=points,
+            front=tuple(best),
+            recommended=chosen,
+            stages=counts,
+            refused=refused,
+            over=over,
+            nearest=nearest,
+            axes=axes,
+            left_out=tuple(left_out),
+            simulated=run,
+        )
 
 
 def _lower(nearest: dict[str, float], name: str, taking: Any) -> None:

@@ -51,14 +51,14 @@ class Columns:
         """The same with weights that say nothing."""
         weight = np.zeros((self.channels, *self.kernel), np.int8)
         return Windowed(
-            self.channels,
-            self.height,
-            self.width,
-            self.out_height,
-            self.out_width,
-            self.kernel,
-            self.stride,
-            self.dilation,
+            channels=self.channels,
+            height=self.height,
+            width=self.width,
+            out_height=self.out_height,
+            out_width=self.out_width,
+            kernel=self.kernel,
+            stride=self.stride,
+            dilation=self.dilation,
             left=self.left,
             diagonal=True,
             weight=weight,

@@ -201,7 +201,19 @@ class Flow:
         begun = np.maximum(begun, np.where(use.weights > 0, tile, 0))
         share = (use.second_share - use.lead_share) / np.maximum(1 - use.lead_share, TINY)
         second = lead + (np.maximum(loaded, lead) - lead) * np.clip(share, 0, 1)
-        return _Begin(course, begun, weights_from, free_from, loaded, second, early, ready, arrived, waits, on_bus)
+        return _Begin(
+            course=course,
+            begun=begun,
+            weights_from=weights_from,
+            free_from=free_from,
+            loaded=loaded,
+            second=second,
+            early=early,
+            ready=ready,
+            arrived=arrived,
+            waits=waits,
+            on_bus=on_bus,
+        )
 
     def _hurry(self, at: _Begin, use: Use) -> None:
         """Weights that the vectors need at once go before what the layer before stores, which is done later then."""

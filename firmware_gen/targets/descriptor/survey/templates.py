@@ -105,21 +105,21 @@ def _template(program: Program, columns: Mapping[str, Columns]) -> Template:
             used.append(list(streams).index(where.name))
     fixed = [(name, array.nbytes) for name, array in program.constants.items() if name not in streams]
     return Template(
-        program.graph.name,
-        links,
-        tuple((place[listed.first], sum(i < listed.end for i in taken)) for listed in program.lists),
-        tuple(program.constants),
-        tuple(streams.values()),
-        tuple(weights_of),
-        tuple(params_of),
-        tuple(fixed),
-        _arenas(program),
-        _turns(program),
-        len(program.jobs),
-        program_bytes(program.graph),
-        tuple(layer.name for layer in program.layers),
-        OnCpu.of(program.layers, len(program.lists)),
-        bool(program.whole.pitches),
+        network=program.graph.name,
+        links=links,
+        lists=tuple((place[listed.first], sum(i < listed.end for i in taken)) for listed in program.lists),
+        constants=tuple(program.constants),
+        streams=tuple(streams.values()),
+        weights_of=tuple(weights_of),
+        params_of=tuple(params_of),
+        fixed=tuple(fixed),
+        arenas=_arenas(program),
+        turns=_turns(program),
+        descriptors=len(program.jobs),
+        program=program_bytes(program.graph),
+        names=tuple(layer.name for layer in program.layers),
+        on_cpu=OnCpu.of(program.layers, len(program.lists)),
+        pitches=bool(program.whole.pitches),
     )
 
 
@@ -158,7 +158,16 @@ def _link(f: Linked, config: Config, marks: bool, layer: int, flat: bool, column
     if f.band and columns:
         shape = columns.diagonal(shape)
     own = columns if shape.diagonal and shape.cout == (columns and columns.channels) else None
-    return Link(shape, load, store, aux, bool(f.barrier), marks, layer, own)
+    return Link(
+        shape=shape,
+        load_chip=load,
+        store_chip=store,
+        operand_chip=aux,
+        barrier=bool(f.barrier),
+        marks=marks,
+        layer=layer,
+        columns=own,
+    )
 
 
 def _arenas(program: Program) -> tuple[int, int]:
