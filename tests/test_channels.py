@@ -142,9 +142,11 @@ def test_room_is_made_for_pairs(monkeypatch):
     rng = np.random.default_rng(23)
     more = 0
 
-    def choose(*given):
+    def choose(**given):
         nonlocal more
-        plan = residency._Planner(*given[:6])
+        plan = residency._Planner(
+            *(given[name] for name in ("jobs", "links", "buffers", "excluded", "arena", "config"))
+        )
         for _ in range(20):
             choice = residency._Choice()
             for name in rng.permutation(sorted(plan.lives)):

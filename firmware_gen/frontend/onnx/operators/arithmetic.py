@@ -67,6 +67,8 @@ def _cast_like(node: Node) -> Function:
 
 @handles("Pow", 15, "aa")
 def _pow(node: Node) -> Function:
+    if node.values[node.inputs[0]].dtype not in (torch.float32, np.float32, np.float64):
+        raise node.refuse("its base is of integers, as its results are then; cast the base to float32")
     if node.is_computed(1) or node.constant(1).size != 1:
         return torch.pow
     exponent = node.constant(1).item()
