@@ -8,6 +8,7 @@ change results, only the order of the additions does, and that is kept (blocks a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -189,32 +190,13 @@ def _run(
     for g in range(f.groups):
         for first in range(0, f.out_px, step):
             px = slice(first, first + step)
-            stored = _output_index(
-                words=words,
-                prefix="STORE",
-                output=f.store,
-                f=f,
-                bases=bases,
-                config=config,
-                g=g,
-                oy=oy[px],
-                ox=ox[px],
-                channel=channel,
+            index = partial(
+                _output_index, words=words, f=f, bases=bases, config=config, g=g, oy=oy[px], ox=ox[px], channel=channel
             )
+            stored = index(prefix="STORE", output=f.store)
             aux = acc = None
             if f.residual or f.acc_init:
-                read = _output_index(
-                    words=words,
-                    prefix="AUX",
-                    output=f.aux,
-                    f=f,
-                    bases=bases,
-                    config=config,
-                    g=g,
-                    oy=oy[px],
-                    ox=ox[px],
-                    channel=channel,
-                )
+                read = index(prefix="AUX", output=f.aux)
                 aux = words[:, read].reshape(-1, len(channel))
                 if f.acc_init:
                     acc = np.zeros((len(aux), f.ncb * block), np.uint32)

@@ -11,6 +11,7 @@ from firmware_gen.targets.descriptor.linked.program import Program
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config
+from hls.descriptor.interface.rules import activation_room
 from hls.descriptor.interface.table import Linked, on_chip
 
 READ = 0.05
@@ -138,7 +139,7 @@ def _candidates(work: Work, config: Config) -> list[tuple[int, int]]:
     f = work.descriptor
     if is_whole(f):
         return []
-    pixels, room = f.out_px, config.activation_words - config.ports
+    pixels, room = f.out_px, activation_room(config)
     longest = min(config.accumulator_entries // f.cbg, pixels)
     fewest = -(-pixels // longest)
     counts = [fewest, fewest + 1, fewest + 2, fewest + 3, 2 * fewest, 3 * fewest, 4 * fewest]

@@ -344,6 +344,11 @@ def built(config: Config) -> tuple[Rule, ...]:
     )
 
 
+def activation_room(config: Config) -> int:
+    """Words that a strip may need at once: a beat that is under way has room beside them."""
+    return config.activation_words - config.ports
+
+
 def bank_entries(config: Config, halves: bool) -> int:
     """Accumulators that a group of channel blocks may use, per column."""
     return config.accumulator_entries >> halves

@@ -21,6 +21,7 @@ from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, split_jobs
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from hls.config import Config
+from hls.descriptor.interface.rules import activation_room
 
 
 @dataclass(frozen=True)
@@ -328,7 +329,7 @@ def _splits(operation: Operation, height: int, config: Config) -> int:
     """K splits of a first layer, so few that the input of one lies in the buffer beside that of the next layer: the
     words of a strip leave together."""
     op = operation.op
-    slices, room = -(-op.channels // config.rows), config.activation_words - config.ports - height * op.cout
+    slices, room = -(-op.channels // config.rows), activation_room(config) - height * op.cout
     return -(-slices // max(room // (height * config.rows), 1))
 
 

@@ -30,6 +30,7 @@ from firmware_gen.targets.descriptor.lowering.tiling import choose_strips, in_st
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from hls.arithmetic.function import ROW_WORDS
 from hls.config import Config
+from hls.descriptor.interface.rules import activation_room
 from hls.descriptor.interface.table import FIELDS, Descriptor, misfits
 from hls.errors import HeepgenError
 
@@ -479,6 +480,6 @@ def _refusal(layer: str, op: Windowed, source: View, target: View, config: Confi
         return f"layer {layer}: {', '.join(wrong)} is beyond the accelerator's descriptor; use smaller dimensions."
     return (
         f"layer {layer}: one output pixel needs {strip_span(descriptor.but(out_px=1), 1, 1)} input words at once, "
-        f"buffers.activation_words = {config.activation_words} holds {config.activation_words - config.ports}; "
+        f"buffers.activation_words = {config.activation_words} holds {activation_room(config)}; "
         "enlarge the buffer."
     )

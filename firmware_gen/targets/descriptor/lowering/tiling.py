@@ -20,7 +20,7 @@ from firmware_gen.targets.descriptor.timing.demand import Demand, demand
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes, strip_span, window_words
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
-from hls.descriptor.interface.rules import bank_entries, may_halve
+from hls.descriptor.interface.rules import activation_room, bank_entries, may_halve
 from hls.descriptor.interface.table import AddressT, Descriptor
 from hls.descriptor.interface.timing import vector_to_drain
 
@@ -49,7 +49,7 @@ def choose_strips(f: Symbolic, config: Config, cbg: int | None = None, single: b
     """
     # With the exact count of stores, strips are shorter, and networks slower
     windows, whole = window_words(f), demand(f, config, padded=True)
-    room = config.activation_words - config.ports
+    room = activation_room(config)
     best = None
     candidates = [cbg] if cbg else _cbg_candidates(f, config)
     for cbg in candidates:

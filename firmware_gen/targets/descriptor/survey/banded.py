@@ -23,6 +23,7 @@ from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes, tiled_alike
 from firmware_gen.targets.descriptor.survey.shapes import Shape
 from hls.config import Config
+from hls.descriptor.interface.rules import activation_room
 from hls.descriptor.interface.table import Linked
 
 
@@ -209,7 +210,7 @@ def tiles_of(columns: Columns, shape: Shape, lanes: Lanes) -> Tiles | None:
     numbers: dict[Hashable, tuple[int, int, int]] = {}
     made: dict[Hashable, tuple[int, int, int]] = {}
     for key, config in likes.items():
-        own = (ranges[key] or somewhere, config.banks, config.scratchpad_banks, config.activation_words - config.ports)
+        own = (ranges[key] or somewhere, config.banks, config.scratchpad_banks, activation_room(config))
         if own not in made:
             pieces, shapes = _shapes(columns, shape, own[0], config)
             made[own] = mains.setdefault(shapes[0], len(mains)), rests.setdefault(shapes[-1], len(rests)), pieces
@@ -225,7 +226,7 @@ def _shapes(
 ) -> tuple[int, list[Shape]]:
     """Into how many ranges of channels a descriptor is cut, the fewest whose input the buffer holds, 0 where it holds
     none; and what the first of them asks, by ranges of columns."""
-    room, shapes = config.activation_words - config.ports, list[Shape]()
+    room, shapes = activation_room(config), list[Shape]()
     dense = banded.map_pitch(columns.channels, config) == columns.channels
     for cuts in piece_counts(columns.channels):
         channels = -(-columns.channels // cuts)

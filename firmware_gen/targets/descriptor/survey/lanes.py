@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from firmware_gen.memory.planner import memory_map
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
-from hls.descriptor.interface.rules import bank_entries
+from hls.descriptor.interface.rules import activation_room, bank_entries
 from hls.descriptor.interface.timing import (
     OUTSTANDING,
     fetch_beats,
@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 def tiled_alike(config: Config) -> Hashable:
     """What it depends on whether banded tiles pay, and what they are."""
     beats = weight_buffer(config).load_beats
-    banks, room = (config.banks, config.scratchpad_banks), config.activation_words - config.ports
+    banks, room = (config.banks, config.scratchpad_banks), activation_room(config)
     return config.rows, config.cols, config.accumulator_entries, beats, config.banded, banks, room
 
 
@@ -50,7 +50,7 @@ class Lanes:
         self.packed_scales = each("packed_scales") > 0
         self.entries, self.scratchpad = each("accumulator_entries"), each("scratchpad_words")
         self.half = np.array([bank_entries(config, True) for config in configs], float)
-        self.room = each("activation_words") - self.ports
+        self.room = np.array([activation_room(config) for config in configs], float)
         buffers = [weight_buffer(config) for config in configs]
         self.row = np.array([b.row for b in buffers], float)
         self.cut = np.array([b.load_beats for b in buffers], float)

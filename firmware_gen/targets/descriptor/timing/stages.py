@@ -20,6 +20,7 @@ from firmware_gen.targets.descriptor.timing.plan import (
 from firmware_gen.targets.descriptor.timing.streams import Beat, Cutter, Params, Stage
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
+from hls.descriptor.interface.rules import activation_room
 from hls.descriptor.interface.timing import (
     AUX_BEATS,
     AUX_READY,
@@ -54,7 +55,7 @@ class Load(Stage):
     plan: Plan  # of the layer at work
 
     def __init__(self, config: Config):
-        self.ports, self.room = config.ports, config.activation_words - config.ports
+        self.ports, self.room = config.ports, activation_room(config)
         self.begins = self.chunks_left = self.chunk_left = self.layer_asked = 0
         self.beat = 0  # of the request that waits
         self.banks: tuple[int, ...] = ()

@@ -15,7 +15,7 @@ from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes, window_words
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
-from hls.descriptor.interface.rules import may_halve
+from hls.descriptor.interface.rules import activation_room, may_halve
 from hls.descriptor.interface.table import FIELDS, Linked, on_chip
 from hls.descriptor.interface.timing import (
     ANSWER,
@@ -335,7 +335,7 @@ class Timeline:
         self, work: Work, first: int, end: int, now: float, marks: list[Span], stored: float, base: float
     ) -> float:
         """When input words first..end - 1 are asked for: they exist, there is room, and nobody else is served."""
-        room = work.config.activation_words - work.config.ports
+        room = activation_room(work.config)
         shared = self.chip if work.load_chip else self.bus
         for low, high, exists, complete in _parts(marks, first, end, stored):
             while low < high:
