@@ -19,7 +19,7 @@ _PIECE = 1 << 20
 class Input:
     """An open file, FIFO or device. size: bytes of a file, None for the others."""
 
-    def __init__(self, descriptor: int):
+    def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         mode = os.fstat(descriptor)
         if stat.S_ISDIR(mode.st_mode):

@@ -14,10 +14,10 @@ from string import ascii_lowercase, ascii_uppercase
 from vcd.gtkw import GTKWSave
 from vcd.reader import TokenKind, VCDParseError, tokenize
 
+from hls.descriptor.interface.table import FIELDS
 from hls.output import write_file
 
-# Buses that carry FP32 words, one per 32 bits, wherever they occur in the hierarchy.
-FP32 = frozenset(
+FP32 = frozenset(f.attribute for f in FIELDS if f.kind == "fp32") | frozenset(
     {
         "a",
         "a_out",
@@ -31,12 +31,6 @@ FP32 = frozenset(
         "addend",
         "affine",
         "activated",
-        "scale",
-        "bias",
-        "slope",
-        "low",
-        "high",
-        "pad_value",
         "vec",
         "col_data",
         "rd_data",
@@ -52,6 +46,7 @@ FP32 = frozenset(
         "m_wdata",
     }
 )
+"""Buses that carry FP32 words, one per 32 bits, wherever they occur: numbers of a descriptor, and others."""
 OPEN_ROWS = 60
 """The first group is unfolded when the viewer starts, and further ones as long as there are not more rows."""
 DEPTH = 2  # levels of modules that get a group
