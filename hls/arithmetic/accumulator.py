@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Accumulators: one FP32 adder and two banks of entries per column, with the systolic skew inside."""
 
+from typing import TypeVar
+
 import numpy as np
 from myhdl import Signal, always, always_comb, block, concat, intbv
+from numpy.typing import NDArray
 
 from hls.arithmetic.fp32 import FP32_ADD_LATENCY, add_model, canonical, fp32_add
 from hls.lib.ram import ram
@@ -15,13 +18,15 @@ _STAGES = _READ + FP32_ADD_LATENCY
 ACC_LATENCY = _STAGES + 1
 """Cycles from an operation to the first one that may use or read the same entry."""
 
+Count = TypeVar("Count", int, NDArray[np.int64])
 
-def last_to_done(cols: int, entries: int) -> int:
+
+def last_to_done(cols: int, entries: Count) -> Count:
     """Cycles from the last operation on a bank, the last one of `entries` in a row, to its bank_done.
 
     A drain takes a cycle an entry at least: with many entries it may begin as soon as no column reads any more.
     """
-    return cols - 1 + (1 if entries >= ACC_LATENCY else ACC_LATENCY)
+    return cols + (ACC_LATENCY - 1) * (entries < ACC_LATENCY)
 
 
 def accumulate_model(acc: np.ndarray, x: np.ndarray, first: bool, max_mode: bool) -> np.ndarray:

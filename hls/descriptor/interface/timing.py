@@ -8,7 +8,7 @@ measures each of them there, and those of `hls.arithmetic`, from which some numb
 
 from dataclasses import dataclass
 
-from hls.arithmetic.accumulator import last_to_done
+from hls.arithmetic.accumulator import Count, last_to_done
 from hls.arithmetic.array import array_latency, load_beats
 from hls.arithmetic.epilogue import EPILOGUE_LATENCY
 from hls.arithmetic.function import FUNCTION_LATENCY, ROW_WORDS
@@ -223,7 +223,7 @@ RECORD = 1
 """Control: from a layer's last store to the request for its profile record."""
 
 
-def vector_to_drain(config: Config, entries: int) -> int:
+def vector_to_drain(config: Config, entries: Count) -> Count:
     """From the last vector of an accumulator bank's ``entries`` to the first cycle in which the drain may read it."""
     return ACTIVATION_LATENCY + array_latency(config) + last_to_done(config.cols, entries) + BANK_FULL
 

@@ -9,15 +9,14 @@ anew by `strips` when the whole network is known.
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from firmware_gen.targets.descriptor.lowering.job import Symbolic, on_bus
 from firmware_gen.targets.descriptor.timing.demand import Demand, demand
-from firmware_gen.targets.descriptor.timing.spans import strip_sizes, strip_span, window_words
+from firmware_gen.targets.descriptor.timing.spans import strip_span, window_words
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
 from hls.descriptor.interface.rules import activation_room, bank_entries, may_halve
@@ -48,25 +47,27 @@ def choose_strips(f: Symbolic, config: Config, cbg: int | None = None, single: b
     single: all pixels are one strip.
     """
     # With the exact count of stores, strips are shorter, and networks slower
-    windows, whole = window_words(f), demand(f, config, padded=True)
-    room = activation_room(config)
-    best = None
-    candidates = [cbg] if cbg else _cbg_candidates(f, config)
-    for cbg in candidates:
-        longest = min(config.accumulator_entries // cbg, f.out_px)
-        if single and longest < f.out_px:
-            continue
-        for strip in [longest] if single else _strip_candidates(f.out_px, longest):
-            for first in {strip} if single else _first_candidates(f, strip):
-                span = strip_span(f, first, strip, windows)
-                if span > room:
-                    continue
-                cost, words = _cost(
-                    f=f, whole=whole, first=first, strip=strip, cbg=cbg, span=span, windows=windows, config=config
-                )
-                if best is None or (cost, words) < (best.cost, best.bus_words):
-                    best = Strips(first, strip, cbg, cost, words)
-    return best
+    whole, windows = demand(f, config, padded=True), window_words(f)
+    tried = [
+        (first, strip, each)
+        for each in ([cbg] if cbg else _cbg_candidates(f, config))
+        for first, strip in _pairs(f, min(config.accumulator_entries // each, f.out_px), single)
+    ]
+    spans = {pair: strip_span(f, *pair, windows) for pair in dict.fromkeys((first, strip) for first, strip, _ in tried)}
+    tried = [own for own in tried if spans[own[:2]] <= activation_room(config)]
+    if not tried:
+        return None
+    exposed = {pair: _exposed(f, *pair, config.activation_words - spans[pair], windows[1]) for pair in spans}
+    costs, words = _costs(f, whole, tried, [exposed[own[:2]] for own in tried], int(windows[1][0]), config)
+    best = int(np.lexsort((words, costs))[0])
+    return Strips(*tried[best], int(costs[best]), int(words[best]))
+
+
+def _pairs(f: Symbolic, longest: int, single: bool) -> Iterable[tuple[int, int]]:
+    """First strips and others, up to the longest allowed."""
+    if single:
+        return [(longest, longest)] if longest == f.out_px else []
+    return [(first, strip) for strip in _strip_candidates(f.out_px, longest) for first in _first_candidates(f, strip)]
 
 
 def _cbg_candidates(f: Symbolic, config: Config) -> list[int]:
@@ -91,52 +92,62 @@ def _strip_candidates(out_px: int, longest: int) -> Iterable[int]:
     return sorted({longest, *(-(-out_px // n) for n in counts if n <= out_px), 1}, reverse=True)
 
 
-def _cost(
+def _exposed(f: Symbolic, first: int, strip: int, room: int, end: np.ndarray) -> int:
+    """Input words of all strips but the first for which there is no room beside the one before."""
+    if first >= f.out_px or end[-1] - end[first - 1] <= room:
+        return 0
+    reached = end[first - 1 : f.out_px - 1 : strip]
+    inner = int(np.maximum(reached[1:] - reached[:-1] - room, 0).sum()) if len(reached) > 1 else 0
+    return inner + max(int(end[-1] - reached[-1]) - room, 0)
+
+
+def _costs(
     f: Symbolic,
     whole: Demand,
-    first: int,
-    strip: int,
-    cbg: int,
-    span: int,
-    windows: tuple[np.ndarray, np.ndarray],
+    tried: Sequence[tuple[int, int, int]],
+    exposed: Sequence[int],
+    first_words: int,
     config: Config,
-) -> tuple[int, int]:
-    """Cost and bus words of a descriptor in these strips."""
-    ports = config.ports
-    lengths = strip_sizes(f.out_px, first, strip)
-    fetch = math.ceil(whole.tile_beats)
-    parts = Counter(min(cbg, f.ncb - i) for i in range(0, f.ncb, cbg))
-    early = strip * cbg <= bank_entries(config, True)  # the first step of a group
-    steps = f.kh * f.kx * f.kb
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cost and bus words of a descriptor, for every FIRST_PX, STRIP_PX and CBG that is tried.
 
-    def pass_cycles(px: int, n: int) -> float:
+    exposed: input words of each that wait for room; first_words: those of the first pixel.
+    """
+    first, strip, cbg = np.array(tried, np.int64).T
+    fetch, steps = math.ceil(whole.tile_beats), f.kh * f.kx * f.kb
+    begin = np.minimum(first, f.out_px)
+    full, rest = np.divmod(f.out_px - begin, strip)
+    last = np.where(rest > 0, rest, np.where(full > 0, strip, begin))
+    strips = 1 + full + (rest > 0)
+    groups, few = np.divmod(f.ncb, cbg)  # of cbg channel blocks, and one of fewer
+    early = strip * cbg <= bank_entries(config, True)  # the first step of a group
+
+    def pass_cycles(px: np.ndarray, n: np.ndarray) -> np.ndarray:
         """Of a group of so many channel blocks."""
-        tile = max(px, whole.cut, fetch)
+        tile = np.maximum(px, max(whole.cut, fetch))
         # Over a strip's input: a tile's vectors may wait for the next tile, a step's last for the accumulators
-        cycles = (tile * (n - 1) + max(tile, px + max(ACC_LATENCY - px * n, 0))) * steps
+        waiting = np.maximum(tile, px + np.maximum(ACC_LATENCY - px * n, 0))
+        cycles: np.ndarray = (tile * (n - 1) + waiting) * steps
         if not f.band:
             return cycles
         # A vector gives as many outputs as are stored in that time: banks are waited for
-        wait = vector_to_drain(config, lengths[0] * n) - px * n * early
-        return max(cycles, (wait + cycles + px * n * whole.blocks[0]) / 2)
+        wait = vector_to_drain(config, begin * n) - px * n * early
+        return np.asarray(np.maximum(cycles, (wait + cycles + px * n * whole.blocks[0]) / 2))
 
-    def compute(px: int) -> float:
-        return f.groups * sum(count * pass_cycles(px, n) for n, count in parts.items())
+    def compute(px: np.ndarray) -> np.ndarray:
+        total: np.ndarray = f.groups * (groups * pass_cycles(px, cbg) + np.where(few > 0, pass_cycles(px, few), 0))
+        return total
 
-    last = lengths[-1]
-    again = int(compute(last) - pass_cycles(last, min(cbg, f.ncb)))  # when the last words are there, one pass is done
     drain = f.groups * sum(whole.blocks)
-    bus = on_bus(f, whole.beats(len(lengths), len(lengths)))
-    end, room = windows[1], config.activation_words - span
-    exposed = 0
-    if first < f.out_px:  # new input words of each strip but the first
-        reached = end[first - 1 : f.out_px - 1 : strip]
-        exposed = int(np.maximum(reached[1:] - reached[:-1] - room, 0).sum()) + max(
-            int(end[-1] - reached[-1]) - room, 0
-        )
-    tail = last * sum(whole.blocks[-min(cbg, f.ncb - (f.ncb - 1) // cbg * cbg) :])
-    lead = int(end[0]) // ports + fetch
-    busy = int(sum(count * max(compute(px), px * drain) for px, count in Counter(lengths).items()))
+    once, twice = (on_bus(f, whole.beats(passes, passes)) for passes in (1, 2))
+    bus = once + (strips - 1) * (twice - once)
+    by_last = compute(last)
+    busy = np.maximum(compute(begin), begin * drain) + full * np.maximum(compute(strip), strip * drain)
+    busy = np.trunc(busy + (rest > 0) * np.maximum(by_last, rest * drain))
     if not f.band:  # whose words come ahead, and whose weights mostly stay
-        busy = max(busy, bus, whole.load + again)
-    return busy + exposed // ports + tail + lead + 2 * len(lengths), bus * ports
+        again = by_last - pass_cycles(last, np.minimum(cbg, f.ncb))  # when the last words are there, one pass is done
+        busy = np.maximum(np.maximum(busy, bus), whole.load + again)
+    stored = np.cumsum([0, *reversed(whole.blocks)])[np.where(few > 0, few, cbg)]
+    lead = first_words // config.ports + fetch
+    cost = busy + np.array(exposed) // config.ports + last * stored + lead + 2 * strips
+    return cost.astype(np.int64), bus * config.ports
