@@ -25,7 +25,7 @@ from hls.errors import HeepgenError
 
 Progress = Callable[[str, int, int], None]
 
-CHUNK = {"fast": 2048, "exact": 1, BITS: 1, "simulated": 1}
+CHUNK = {"fast": 4096, "exact": 1, BITS: 1, "simulated": 1}
 """Configurations of a task, by stage."""
 
 STEPS = {

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from firmware_gen.memory.planner import memory_map
 from hls.arithmetic.accumulator import ACC_LATENCY
+from hls.arithmetic.array import load_beats
 from hls.config import Config
 from hls.descriptor.interface.rules import activation_room, bank_entries
 from hls.descriptor.interface.timing import (
@@ -24,11 +25,14 @@ from hls.descriptor.interface.timing import (
 Array = NDArray[np.float64]
 
 
+def paid_alike(config: Config) -> tuple[Hashable, ...]:
+    """What it depends on where banded tiles, and rows side by side, pay."""
+    return config.rows, config.cols, config.accumulator_entries, load_beats(config), config.banded
+
+
 def tiled_alike(config: Config) -> Hashable:
-    """What it depends on whether banded tiles pay, and what they are."""
-    beats = weight_buffer(config).load_beats
-    banks, room = (config.banks, config.scratchpad_banks), activation_room(config)
-    return config.rows, config.cols, config.accumulator_entries, beats, config.banded, banks, room
+    """What it depends on where banded tiles pay, and what they are."""
+    return (*paid_alike(config), config.banks, config.scratchpad_banks, activation_room(config))
 
 
 class Lanes:

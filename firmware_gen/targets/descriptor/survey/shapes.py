@@ -459,8 +459,9 @@ def _ranked(geometry: Geometry, pixels: Array, cbg: Array) -> tuple[Array, Array
             passes = np.maximum(passes, (geometry.lanes.to_drain + passes + pixels * blocks * geometry.full) / 2)
         return np.asarray(passes)
 
-    total = (whole * group(cbg) + group(rest)) * geometry.shape.groups
-    return total, total - np.where(whole > 0, group(cbg), group(rest))
+    own, last = group(cbg), group(rest)
+    total = (whole * own + last) * geometry.shape.groups
+    return total, total - np.where(whole > 0, own, last)
 
 
 def candidates(geometry: Geometry, cbg: Array) -> tuple[Array, Array]:

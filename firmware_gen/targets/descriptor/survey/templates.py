@@ -7,7 +7,7 @@ A template is a compiled network without what depends on rows, columns, ports an
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from firmware_gen.targets.descriptor.lowering import folded
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from firmware_gen.targets.descriptor.survey.banded import Columns, depthwise, paying
 from firmware_gen.targets.descriptor.survey.flow import Link
+from firmware_gen.targets.descriptor.survey.lanes import paid_alike
 from firmware_gen.targets.descriptor.survey.on_cpu import OnCpu
 from firmware_gen.targets.descriptor.survey.shapes import Shape
 from hls.config import Config
@@ -211,8 +212,13 @@ def decided(graph: ir.Graph, configs: Sequence[Config], among: Sequence[Config])
     first = [operations_of(n, [tensors[v] for v in n.inputs], tensors[n.output])[0].op for n in convolutions]
     folding = [op for op in first if folded.rows_of(op) > 1]
 
+    known: dict[Hashable, tuple[bool, ...]] = {}
+
     def kind_of(config: Config) -> tuple[bool, ...]:
-        return (*paying(columns, config), *(folded.pays(op, config) for op in folding))
+        alike = paid_alike(config)
+        if alike not in known:
+            known[alike] = (*paying(columns, config), *(folded.pays(op, config) for op in folding))
+        return known[alike]
 
     kinds = [kind_of(config) for config in among]
     counts = Counter(kinds)
