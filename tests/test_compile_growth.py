@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from examples.speed import LARGE, chain
@@ -14,7 +15,8 @@ from firmware_gen import CodeGenerator, ir
 from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.memory import planner
 from firmware_gen.memory.planner import Buffer
-from firmware_gen.passes import merge_reshapes
+from firmware_gen.passes import merge_reshapes, run_passes
+from firmware_gen.passes.edits.draft import Draft
 from firmware_gen.targets.descriptor.compiler import compile_graph
 from firmware_gen.targets.descriptor.scratchpad import overlap, residency
 from firmware_gen.targets.descriptor.scratchpad.shelf import Shelf
@@ -145,6 +147,38 @@ class Views(nn.Module):
         for layer in self.layers:
             x = torch.tanh(layer(x.unsqueeze(1).reshape(2, 3, 2).flatten(1)).view(3, 4).reshape(2, 6))
         return x
+
+
+class Rearranged(nn.Module):
+    """Steps of a recurrence that slice, permute, join, add and multiply, as one that is written out does."""
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps = steps
+        self.own, self.gate, self.norm = nn.Linear(6, 6), nn.Linear(6, 6), nn.BatchNorm1d(6)
+
+    def forward(self, x):
+        state, states = x[:, 0], []
+        for step in range(self.steps):
+            new = torch.relu(self.norm(self.own(x[:, step])) + state)
+            turned = new.view(2, 3, 2).transpose(1, 2).reshape(2, 6)
+            state = F.silu(turned) * torch.sigmoid(self.gate(state)) + torch.cat([new[:, 3:], state[:, :3]], 1)
+            states.append(state.unsqueeze(1))
+        return torch.cat(states, 1)
+
+
+def test_passes_of_twice_the_layers_are_twice_the_work(monkeypatch):
+    """Counted are the nodes of all graphs that are made, and who is asked for while one is edited."""
+    work, original, producer = [], ir.Graph.__post_init__, Draft.producer
+    monkeypatch.setattr(ir.Graph, "__post_init__", lambda self: work.append(len(self.nodes)) or original(self))
+    monkeypatch.setattr(Draft, "producer", lambda self, value: work.append(1) or producer(self, value))
+    found = []
+    for steps in (8, 16, 32):
+        graph = import_model(Rearranged(steps).eval(), (2, steps, 6))
+        work.clear()
+        run_passes(graph)
+        found.append(sum(work))
+    assert found[2] - found[1] < 2.2 * (found[1] - found[0]), found
 
 
 def test_reshapes_are_merged_at_once(monkeypatch):

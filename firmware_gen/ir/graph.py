@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -16,8 +17,69 @@ from firmware_gen.ir.values import Shape, State, Value
 from hls.errors import HeepgenError
 
 
+class AnyGraph(ABC):
+    """What can be asked of a `Graph`, and of the draft of one that a pass edits."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    values: Mapping[str, Value]
+    constants: Mapping[str, np.ndarray]
+    state: tuple[State, ...]
+    channels_last: frozenset[str]
+
+    @abstractmethod
+    def producer(self, value: str) -> Node | None:
+        """The node that writes `value`, None for a graph input or a constant."""
+
+    @abstractmethod
+    def consumers(self, value: str) -> tuple[Node, ...]:
+        """The nodes that read `value`, in order."""
+
+    @abstractmethod
+    def read_once_by(self, value: str) -> Node | None:
+        """The only reader of `value`; None when there are several, none, or it is a graph output."""
+
+    @abstractmethod
+    def place(self, node: Node) -> tuple[int, ...]:
+        """Where a node of this graph stands among its nodes: the earlier, the less."""
+
+    @property
+    @abstractmethod
+    def names(self) -> Container[str]:
+        """What its nodes are called."""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Inputs that a caller gives."""
+        return self.inputs[: len(self.inputs) - len(self.state)]
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """Outputs that a caller gets."""
+        return self.outputs[: len(self.outputs) - len(self.state)]
+
+    @property
+    def ordered_outputs(self) -> tuple[str, ...]:
+        """Outputs that lie in PyTorch's order."""
+        return tuple(value for value in self.outputs if value not in self.channels_last)
+
+    def shape(self, value: str) -> Shape:
+        return self.values[value].shape
+
+    def in_shape(self, node: Node) -> Shape:
+        """Shape of the node's first input."""
+        return self.shape(node.inputs[0])
+
+    def out_shape(self, node: Node) -> Shape:
+        return self.shape(node.output)
+
+    def macs(self, node: Node) -> int:
+        """Multiply-accumulates of one inference."""
+        return node.macs(self.in_shape(node), self.out_shape(node))
+
+
 @dataclass(frozen=True, eq=False)
-class Graph:
+class Graph(AnyGraph):
     """A single-assignment graph: `nodes` in topological order, `values` of every input, constant and node output.
 
     constants: arrays, by the name of their value, that nodes read like what is computed: float64 before quantisation,
@@ -75,34 +137,9 @@ class Graph:
         return Graph, own
 
     @property
-    def arguments(self) -> tuple[str, ...]:
-        """Inputs that a caller gives."""
-        return self.inputs[: len(self.inputs) - len(self.state)]
-
-    @property
-    def results(self) -> tuple[str, ...]:
-        """Outputs that a caller gets."""
-        return self.outputs[: len(self.outputs) - len(self.state)]
-
-    @property
-    def ordered_outputs(self) -> tuple[str, ...]:
-        """Outputs that lie in PyTorch's order."""
-        return tuple(value for value in self.outputs if value not in self.channels_last)
-
-    @property
     def updates(self) -> tuple[tuple[State, str], ...]:
         """Every state with the output that it becomes."""
         return tuple(zip(self.state, self.outputs[len(self.results) :], strict=True))
-
-    def shape(self, value: str) -> Shape:
-        return self.values[value].shape
-
-    def in_shape(self, node: Node) -> Shape:
-        """Shape of the node's first input."""
-        return self.shape(node.inputs[0])
-
-    def out_shape(self, node: Node) -> Shape:
-        return self.shape(node.output)
 
     def node(self, name: str) -> Node:
         """The node called `name`; HeepgenError naming the choices otherwise."""
@@ -112,15 +149,21 @@ class Graph:
         raise HeepgenError(f"no layer is called {name!r}; the model has {known}")
 
     def producer(self, value: str) -> Node | None:
-        """The node that writes `value`, None for a graph input or a constant."""
         return self._producers.get(value)
-
-    def place(self, node: Node) -> int:
-        """Where a node of this graph stands among its nodes."""
-        return self._places[node.output]
 
     def consumers(self, value: str) -> tuple[Node, ...]:
         return self._consumers.get(value, ())
+
+    def read_once_by(self, value: str) -> Node | None:
+        readers = self.consumers(value)
+        return readers[0] if len(readers) == 1 and value not in self.outputs else None
+
+    def place(self, node: Node) -> tuple[int, ...]:
+        return (self._places[node.output],)
+
+    @property
+    def names(self) -> Container[str]:
+        return self._named.keys()
 
     @cached_property
     def _named(self) -> dict[str, Node]:
@@ -141,15 +184,6 @@ class Graph:
             for value in dict.fromkeys(node.inputs):
                 readers.setdefault(value, []).append(node)
         return {value: tuple(nodes) for value, nodes in readers.items()}
-
-    def read_once_by(self, value: str) -> Node | None:
-        """The only reader of `value`; None when there are several, none, or it is a graph output."""
-        readers = self.consumers(value)
-        return readers[0] if len(readers) == 1 and value not in self.outputs else None
-
-    def macs(self, node: Node) -> int:
-        """Multiply-accumulates of one inference."""
-        return node.macs(self.in_shape(node), self.out_shape(node))
 
     def with_nodes(
         self,

@@ -395,13 +395,30 @@ def kept_in_order(graph: ir.Graph) -> set[str]:
 
 def read_in_order(graph: ir.Graph) -> set[str]:
     """Values that a reader needs in PyTorch's order, or that a value takes its order from which must lie so."""
-    needed: set[str] = set()
-    outputs = set(graph.ordered_outputs)
+    needed = set(graph.ordered_outputs)
+    read: set[str] = set()
     for node in reversed(graph.nodes):
-        takes = isinstance(node, ir.Reshape) or node.layout(graph.out_shape(node)) is ir.Layout.INPUT
-        if node.reads_in_order or (takes and (node.output in needed or node.output in outputs)):
+        if node.reads_in_order or (takes_order(graph, node) and node.output in needed):
             needed.update(node.inputs)
-    return needed
+            read.update(node.inputs)
+    return read
+
+
+def is_read_in_order(graph: ir.AnyGraph, value: str) -> bool:
+    """Whether `read_in_order` has a value."""
+    waiting = [value]
+    while waiting:
+        for node in graph.consumers(waiting.pop()):
+            takes = takes_order(graph, node)
+            if node.reads_in_order or (takes and node.output in graph.ordered_outputs):
+                return True
+            waiting += [node.output] if takes else []
+    return False
+
+
+def takes_order(graph: ir.AnyGraph, node: ir.Node) -> bool:
+    """Whether an output in PyTorch's order needs inputs in that order."""
+    return isinstance(node, ir.Reshape) or node.layout(graph.out_shape(node)) is ir.Layout.INPUT
 
 
 def channels_last(shape: ir.Shape) -> tuple[int, int, int] | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from firmware_gen.ir import (
     IDENTITY,
+    AnyGraph,
     BatchNorm,
     Concat,
     Conv,
@@ -26,8 +27,9 @@ from firmware_gen.ir import (
     Upsample,
     Weighted,
 )
-from firmware_gen.passes.edits.rewrite import absorb, bypass, substitute
-from firmware_gen.passes.movement.reshapes import merge_reshapes
+from firmware_gen.passes.edits.draft import Draft, edited
+from firmware_gen.passes.edits.rewrite import substitute
+from firmware_gen.passes.movement.reshapes import merge_reshape
 
 New = dict[Node, Node]
 
@@ -42,18 +44,23 @@ def fold_batchnorm(graph: Graph) -> Graph:
     After: Linear, also across a Flatten, and Conv without padding, weight' = weight * scale per input channel,
     bias' = bias + weight * shift; unless the model has these weights as INT8.
     """
-    for node in graph.nodes:
-        if not isinstance(node, BatchNorm | Scale) or _has_epilogue(node):
-            continue
-        scale, shift = node.scale, node.shift if isinstance(node, BatchNorm) else node.bias
-        if (new := _into_producers(graph, node.inputs[0], scale, shift)) is not None:
-            scaled = substitute(graph, new)
-            producer = scaled.producer(node.inputs[0])
-            assert producer, "there is one that takes them"
-            return fold_batchnorm(merge_reshapes(absorb(scaled, producer, node)))
-        if (new := _into_reader(graph, node.output, scale, shift)) is not None:
-            return fold_batchnorm(merge_reshapes(bypass(substitute(graph, new), node)))
+    graph = edited(graph, _fold, merge_reshape)
     return substitute(graph, {n: _as_scale(n) for n in graph.nodes if isinstance(n, BatchNorm)})
+
+
+def _fold(graph: Draft, node: Node) -> bool:
+    if not isinstance(node, BatchNorm | Scale) or _has_epilogue(node):
+        return False
+    scale, shift = node.scale, node.shift if isinstance(node, BatchNorm) else node.bias
+    if (new := _into_producers(graph, node.inputs[0], scale, shift)) is not None:
+        graph.substitute(new)
+        producer = graph.producer(node.inputs[0])
+        assert producer, "there is one that takes them"
+        graph.absorb(producer, node)
+    elif (new := _into_reader(graph, node.output, scale, shift)) is not None:
+        graph.substitute(new)
+        graph.bypass(node)
+    return new is not None
 
 
 def _has_epilogue(node: Node) -> bool:
@@ -65,7 +72,7 @@ def _as_scale(norm: BatchNorm) -> Scale:
     return Scale(name=norm.name, inputs=norm.inputs, output=norm.output, scale=norm.scale, bias=norm.shift)
 
 
-def _into_producers(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarray) -> New | None:
+def _into_producers(graph: AnyGraph, value: str, scale: np.ndarray, shift: np.ndarray) -> New | None:
     """The nodes, old to new, that make `value` come out as value * scale + shift; None when there are none."""
     node = graph.producer(value)
     if node is None or graph.read_once_by(value) is None or _has_epilogue(node):
@@ -104,14 +111,14 @@ def _is_uniform(scale: np.ndarray, shift: np.ndarray) -> bool:
     return bool((scale == scale[0]).all() and (shift == shift[0]).all())
 
 
-def _of_channels(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _of_channels(graph: AnyGraph, value: str, scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same number of each for every channel of `value`."""
     shape = graph.shape(value)
     channels = shape[min(1, len(shape) - 1)]
     return np.full(channels, scale[0]), np.full(channels, shift[0])
 
 
-def _into_parts(graph: Graph, concat: Concat, scale: np.ndarray, shift: np.ndarray) -> New | None:
+def _into_parts(graph: AnyGraph, concat: Concat, scale: np.ndarray, shift: np.ndarray) -> New | None:
     new: New = {}
     first = 0
     for value in concat.inputs:
@@ -127,7 +134,7 @@ def _into_parts(graph: Graph, concat: Concat, scale: np.ndarray, shift: np.ndarr
     return new
 
 
-def _sections(graph: Graph, node: Reshape) -> int:
+def _sections(graph: AnyGraph, node: Reshape) -> int:
     """By how many a Reshape of maps divides their rows and multiplies their channels; 0 for any other."""
     before, after = graph.in_shape(node), graph.out_shape(node)
     if not len(before) == len(after) == 4 or before[2] % after[2]:
@@ -136,7 +143,7 @@ def _sections(graph: Graph, node: Reshape) -> int:
     return sections if after == (before[0], before[1] * sections, before[2] // sections, before[3]) else 0
 
 
-def _into_sections(graph: Graph, value: str, sections: int, scale: np.ndarray, shift: np.ndarray) -> New | None:
+def _into_sections(graph: AnyGraph, value: str, sections: int, scale: np.ndarray, shift: np.ndarray) -> New | None:
     """`_into_producers` where every channel has a scale for each section of its rows."""
     conv = graph.producer(value)
     if not isinstance(conv, Conv) or conv.is_transposed or conv.sections not in ((1, 1), (sections, 1)):
@@ -169,12 +176,12 @@ def _commutes(pool: Pool, scale: np.ndarray, shift: np.ndarray) -> bool:
     return pool.divisor_override is None and not (any(pool.pads) and pool.count_include_pad)
 
 
-def _keeps_channels(graph: Graph, node: Reshape) -> bool:
+def _keeps_channels(graph: AnyGraph, node: Reshape) -> bool:
     before, after = graph.in_shape(node), graph.out_shape(node)
     return len(before) > 1 and len(after) > 1 and before[:2] == after[:2]
 
 
-def _into_reader(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarray) -> New | None:
+def _into_reader(graph: AnyGraph, value: str, scale: np.ndarray, shift: np.ndarray) -> New | None:
     """The only reader of `value`, changed to read it unscaled; None when it cannot be."""
     reader = graph.read_once_by(value)
     if isinstance(reader, Reshape) and len(graph.shape(value)) == 4 and len(graph.out_shape(reader)) == 2:

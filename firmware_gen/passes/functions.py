@@ -23,6 +23,7 @@ from firmware_gen.ir import (
     Activated,
     Activation,
     Add,
+    AnyGraph,
     Apply,
     Combined,
     Elementary,
@@ -38,7 +39,7 @@ from firmware_gen.ir import (
     Value,
 )
 from firmware_gen.passes.edits.cleanup import drop_dead
-from firmware_gen.passes.edits.rewrite import substitute
+from firmware_gen.passes.edits.draft import Draft, edited
 from firmware_gen.refusal import refusal
 from hls.arithmetic.function_tables import function_words
 from hls.errors import HeepgenError
@@ -65,27 +66,31 @@ def find_functions(graph: Graph) -> Graph:
     """Make one Activate of what computes a known function of one value, whatever it is written with; of Hardsigmoid a
     Scale and a clamp."""
     order = {node.output: number for number, node in enumerate(graph.nodes)}
+    draft = Draft(graph)
     for node in graph.nodes:
-        for source, inside in _cones(graph, node, order):
+        for source, inside in _cones(draft, node, order):
             act = _recognised(source, inside) if _is_written_out(inside) else None
             if act:
                 found = Activate(name=node.name, inputs=(source,), output=node.output, act=act)
-                graph = substitute(graph, {node: found})
+                draft.substitute({node: found})
                 break
-    return drop_dead(_with_straight_lines(graph))
+    return drop_dead(_with_straight_lines(draft.graph()))
 
 
 def fuse_hardsigmoids(graph: Graph) -> Graph:
     """Make one Activate of the Scale and the clamp of a Hardsigmoid, where no layer took the Scale."""
-    for node in graph.nodes:
-        scale = graph.producer(node.inputs[0])
-        if not isinstance(node, Activate) or not isinstance(scale, Scale) or not _is_elementwise(graph, scale):
-            continue
-        alone = graph.read_once_by(scale.output) is node
-        if alone and _recognised(scale.inputs[0], [scale, node]) == HARDSIGMOID:
-            whole = replace(node, inputs=scale.inputs, act=HARDSIGMOID)
-            return fuse_hardsigmoids(drop_dead(substitute(graph, {node: whole})))
-    return graph
+    return edited(graph, _fuse_hardsigmoid)
+
+
+def _fuse_hardsigmoid(graph: Draft, node: Node) -> bool:
+    scale = graph.producer(node.inputs[0])
+    if not isinstance(node, Activate) or not isinstance(scale, Scale) or not _is_elementwise(graph, scale):
+        return False
+    alone = graph.read_once_by(scale.output) is node
+    is_whole = alone and _recognised(scale.inputs[0], [scale, node]) == HARDSIGMOID
+    if is_whole:
+        graph.substitute({node: replace(node, inputs=scale.inputs, act=HARDSIGMOID)})
+    return is_whole
 
 
 def compute_elementary(graph: Graph) -> Graph:
@@ -124,7 +129,7 @@ def check_functions(graph: Graph) -> Graph:
     return graph
 
 
-def _cones(graph: Graph, root: Node, order: dict[str, int]) -> Iterator[tuple[str, list[Node]]]:
+def _cones(graph: AnyGraph, root: Node, order: dict[str, int]) -> Iterator[tuple[str, list[Node]]]:
     """Single values that `root` is an elementwise function of, the nearest first, with the nodes between, in order."""
     frontier = {root.output}
     inside: list[Node] = []
@@ -138,7 +143,7 @@ def _cones(graph: Graph, root: Node, order: dict[str, int]) -> Iterator[tuple[st
             yield next(iter(frontier)), inside
 
 
-def _is_elementwise(graph: Graph, node: Node) -> bool:
+def _is_elementwise(graph: AnyGraph, node: Node) -> bool:
     if isinstance(node, Scale):
         return node.is_uniform
     if isinstance(node, Combined) and node.commutes:

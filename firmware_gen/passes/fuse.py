@@ -6,6 +6,7 @@ from firmware_gen.ir import (
     Activate,
     Activated,
     Activation,
+    AnyGraph,
     AsStrided,
     Combined,
     Concat,
@@ -16,31 +17,36 @@ from firmware_gen.ir import (
     Upsample,
     Value,
 )
-from firmware_gen.passes.edits.rewrite import absorb, bypass, hoist, is_reshaped_input, repeated
+from firmware_gen.passes.edits.draft import Draft, edited
+from firmware_gen.passes.edits.rewrite import is_reshaped_input
 from firmware_gen.passes.hardware.products import exclude_each_other
 
 
-@repeated
 def fuse_activations(graph: Graph) -> Graph:
     """Fuse activations into the nodes that produce their input, also across reshapes, Slice, Upsample and Concat.
 
     What remains as Activate has a producer that cannot take it, or whose output has other readers."""
-    for node in graph.nodes:
-        if not isinstance(node, Activate):
-            continue
-        if node.act == IDENTITY:
-            return bypass(graph, node)
-        producer = graph.producer(node.inputs[0])
-        if producer is None or graph.read_once_by(producer.output) is not node:
-            continue
-        if _passes_through(graph, producer):
-            return hoist(graph, producer, node)
-        if isinstance(producer, Concat) and _parts_can_take(graph, producer, node.act):
-            return _distribute(graph, producer, node)
-        act = _fused(producer, node.act)
-        if act is not None:
-            return absorb(graph, producer, node, act=act)
-    return graph
+    return edited(graph, _fuse_activation)
+
+
+def _fuse_activation(graph: Draft, node: Node) -> bool:
+    if not isinstance(node, Activate):
+        return False
+    if node.act == IDENTITY:
+        graph.bypass(node)
+        return True
+    producer = graph.producer(node.inputs[0])
+    if producer is None or graph.read_once_by(producer.output) is not node:
+        return False
+    if _passes_through(graph, producer):
+        graph.hoist(producer, node)
+    elif isinstance(producer, Concat) and _parts_can_take(graph, producer, node.act):
+        _distribute(graph, producer, node)
+    elif act := _fused(producer, node.act):
+        graph.absorb(producer, node, act=act)
+    else:
+        return False
+    return True
 
 
 def _fused(producer: Node | None, act: Activation) -> Activation | None:
@@ -53,7 +59,7 @@ def _fused(producer: Node | None, act: Activation) -> Activation | None:
     return fused
 
 
-def _passes_through(graph: Graph, producer: Node) -> bool:
+def _passes_through(graph: AnyGraph, producer: Node) -> bool:
     """Reshapes of the graph's input stay next to it, where they are free; a part is less than the whole."""
     if isinstance(producer, AsStrided) and graph.values[producer.output].size < graph.values[producer.inputs[0]].size:
         return False
@@ -62,13 +68,13 @@ def _passes_through(graph: Graph, producer: Node) -> bool:
     return isinstance(producer, Slice | Upsample)
 
 
-def _parts_can_take(graph: Graph, concat: Concat, act: Activation) -> bool:
+def _parts_can_take(graph: AnyGraph, concat: Concat, act: Activation) -> bool:
     return len(set(concat.inputs)) == len(concat.inputs) and all(
         graph.read_once_by(v) is concat and _fused(graph.producer(v), act) is not None for v in concat.inputs
     )
 
 
-def _distribute(graph: Graph, concat: Concat, node: Activate) -> Graph:
+def _distribute(graph: Draft, concat: Concat, node: Activate) -> None:
     """concat -> act becomes one act per part -> concat."""
     parts = [
         replace(node, name=f"{node.name}.{i}", inputs=(v,), output=f"{node.output}.{i}")
@@ -76,5 +82,4 @@ def _distribute(graph: Graph, concat: Concat, node: Activate) -> Graph:
     ]
     late = replace(concat, inputs=tuple(p.output for p in parts), output=node.output)
     values = [Value(p.output, graph.shape(p.inputs[0])) for p in parts]
-    nodes = [m for n in graph.nodes if n is not node for m in ((*parts, late) if n is concat else (n,))]
-    return graph.with_nodes(nodes, values=values)
+    graph.edit({concat: (*parts, late), node: ()}, values)

@@ -2,15 +2,15 @@
 """Rows that nobody reads are not computed: a classifier reads the first of a transformer's tokens, or the last."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from firmware_gen.ir import AsStrided, Graph, MatMul, Matrices, Node, Reshape, Slice, Value, evenly_spaced
+from firmware_gen.ir import AnyGraph, AsStrided, Graph, MatMul, Matrices, Node, Reshape, Slice, Value, evenly_spaced
 from firmware_gen.passes.batchnorm import fold_batchnorm
-from firmware_gen.passes.edits.cleanup import drop_dead
-from firmware_gen.passes.edits.rewrite import free_name, in_pytorch_order, repeated
+from firmware_gen.passes.edits.draft import Draft, edited
+from firmware_gen.passes.edits.rewrite import free_name, in_pytorch_order
 from firmware_gen.passes.movement.reshapes import merge_reshapes
 from firmware_gen.passes.movement.strides import absorb_strides
 
@@ -18,31 +18,29 @@ from firmware_gen.passes.movement.strides import absorb_strides
 def raise_rows(graph: Graph) -> Graph:
     """Take rows before what computes them row by row, where all its readers take the same ones; what was between these
     and a layer of their own may be folded into it then."""
-    raised = _raised(graph)
+    raised = edited(graph, _raise_rows)
     return graph if raised is graph else fold_batchnorm(absorb_strides(merge_reshapes(raised)))
 
 
-@repeated
-def _raised(graph: Graph) -> Graph:
-    for node in graph.nodes:
-        if not isinstance(node, AsStrided | Slice):
-            continue
-        value = node.inputs[0]
-        while isinstance(producer := graph.producer(value), Reshape) and in_pytorch_order(graph, producer.inputs[0]):
-            value = producer.inputs[0]
-        readers = _readers(graph, value) if producer and len(graph.shape(value)) == 2 else []
-        if producer is None or not readers or not in_pytorch_order(graph, value):
-            continue
-        places = [_places(graph, reader) for reader in readers]
-        alike = all(np.array_equal(found, places[0]) for found in places)
-        if not alike or len(places[0]) >= math.prod(graph.shape(value)):
-            continue
-        if new := _fewer(graph, producer, places[0]):
-            return _replaced(graph, producer, readers, *new)
-    return graph
+def _raise_rows(graph: Draft, node: Node) -> bool:
+    if not isinstance(node, AsStrided | Slice):
+        return False
+    value = node.inputs[0]
+    while isinstance(producer := graph.producer(value), Reshape) and in_pytorch_order(graph, producer.inputs[0]):
+        value = producer.inputs[0]
+    readers = _readers(graph, value) if producer and len(graph.shape(value)) == 2 else []
+    if producer is None or not readers or not in_pytorch_order(graph, value):
+        return False
+    places = [_places(graph, reader) for reader in readers]
+    alike = all(np.array_equal(found, places[0]) for found in places)
+    if not alike or len(places[0]) >= math.prod(graph.shape(value)):
+        return False
+    if new := _fewer(graph, producer, places[0]):
+        _replace(graph, producer, readers, *new)
+    return new is not None
 
 
-def _readers(graph: Graph, value: str) -> list[AsStrided | Slice]:
+def _readers(graph: AnyGraph, value: str) -> list[AsStrided | Slice]:
     """Who reads a value, also reshaped; none where anybody takes all of it."""
     found: list[AsStrided | Slice] = []
     if value in graph.outputs:
@@ -60,7 +58,7 @@ def _readers(graph: Graph, value: str) -> list[AsStrided | Slice]:
     return found
 
 
-def _places(graph: Graph, node: AsStrided | Slice) -> np.ndarray:
+def _places(graph: AnyGraph, node: AsStrided | Slice) -> np.ndarray:
     return node.elements(graph.in_shape(node), graph.out_shape(node)).reshape(-1)
 
 
@@ -68,7 +66,7 @@ New = tuple[list[Node], tuple[int, int], dict[str, Value], dict[str, np.ndarray]
 """Nodes in a producer's place, the last of which writes its value, of this shape; new values, and constants."""
 
 
-def _fewer(graph: Graph, node: Node, places: np.ndarray) -> New | None:
+def _fewer(graph: AnyGraph, node: Node, places: np.ndarray) -> New | None:
     """`node`, which computes these elements alone; None where that is not possible."""
     if isinstance(node, MatMul):
         return _fewer_products(graph, node, places)
@@ -100,7 +98,7 @@ def _fewer(graph: Graph, node: Node, places: np.ndarray) -> New | None:
     return nodes, (len(rows), width), values, constants
 
 
-def _fewer_products(graph: Graph, node: MatMul, places: np.ndarray) -> New | None:
+def _fewer_products(graph: AnyGraph, node: MatMul, places: np.ndarray) -> New | None:
     """The product of the rows that these elements are of, in all its matrices."""
     elements = node.out.elements(node.shapes[2])
     where = _order_of(places, node.out.size)
@@ -124,7 +122,7 @@ def _fewer_products(graph: Graph, node: MatMul, places: np.ndarray) -> New | Non
     return nodes, shape, values, {}
 
 
-def _of_few_rows(graph: Graph, node: MatMul) -> tuple[list[Node], dict[str, Value]]:
+def _of_few_rows(graph: AnyGraph, node: MatMul) -> tuple[list[Node], dict[str, Value]]:
     """`node`, which reads some rows of its first operand: those are taken before it, where they may be taken earlier
     still."""
     value = node.inputs[0]
@@ -156,20 +154,17 @@ def _matrices(size: int, spaced: tuple[int, tuple[int, ...]]) -> Matrices:
     return Matrices(size, (outer, inner, row, column), offset)
 
 
-def _replaced(
-    graph: Graph,
+def _replace(
+    graph: Draft,
     producer: Node,
     readers: list[AsStrided | Slice],
     nodes: list[Node],
     shape: tuple[int, int],
     values: Mapping[str, Value],
     constants: Mapping[str, np.ndarray],
-) -> Graph:
-    """The graph with `nodes` for the producer, and a Reshape for every reader."""
-    new: dict[Node, list[Node]] = {
-        reader: [Reshape(name=reader.name, inputs=(producer.output,), output=reader.output)] for reader in readers
+) -> None:
+    """Put `nodes` in the place of the producer, and a Reshape in that of every reader."""
+    new: dict[Node, Sequence[Node]] = {
+        reader: (Reshape(name=reader.name, inputs=(producer.output,), output=reader.output),) for reader in readers
     }
-    new[producer] = nodes
-    kept = [m for n in graph.nodes for m in new.get(n, [n])]
-    declared = [Value(producer.output, shape), *values.values()]
-    return drop_dead(graph.with_nodes(kept, values=declared, constants=constants))
+    graph.edit({producer: nodes, **new}, [Value(producer.output, shape), *values.values()], constants)

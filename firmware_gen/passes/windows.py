@@ -4,35 +4,40 @@
 from dataclasses import replace
 from typing import Any
 
-from firmware_gen.ir import Conv, Graph, Node, Pad, Slice
-from firmware_gen.passes.edits.cleanup import drop_dead
-from firmware_gen.passes.edits.rewrite import absorb, substitute
+from firmware_gen.ir import AnyGraph, Conv, Graph, Node, Pad, Slice
+from firmware_gen.passes.edits.draft import Draft, edited
 
 
 def merge_pads(graph: Graph) -> Graph:
     """Merge padding into every reader that does it itself. MaxPool pads with -inf, so a zero Pad in front of it stays;
     the others pad with 0."""
-    for node in graph.nodes:
-        pad = graph.producer(node.inputs[0])
-        if isinstance(pad, Pad) and (merged := node.padded(pad.pads, pad.value)):
-            merged = replace(merged, inputs=(pad.inputs[0], *node.inputs[1:]))
-            return merge_pads(drop_dead(substitute(graph, {node: merged})))
-    return graph
+    return edited(graph, _merge_pad)
+
+
+def _merge_pad(graph: Draft, node: Node) -> bool:
+    pad = graph.producer(node.inputs[0])
+    merged = node.padded(pad.pads, pad.value) if isinstance(pad, Pad) else None
+    if pad and merged:
+        graph.substitute({node: replace(merged, inputs=(pad.inputs[0], *node.inputs[1:]))})
+    return merged is not None
 
 
 def merge_slices(graph: Graph) -> Graph:
     """Merge a Slice into the Slice or the Conv that it is the only reader of: a Conv computes only what is kept."""
-    for node in graph.nodes:
-        producer = graph.producer(node.inputs[0])
-        if not isinstance(node, Slice) or producer is None or graph.read_once_by(producer.output) is not node:
-            continue
-        fields = _sliced(graph, producer, node)
-        if fields is not None:
-            return merge_slices(absorb(graph, producer, node, **fields))
-    return graph
+    return edited(graph, _merge_slice)
 
 
-def _sliced(graph: Graph, producer: Node, node: Slice) -> dict[str, Any] | None:
+def _merge_slice(graph: Draft, node: Node) -> bool:
+    producer = graph.producer(node.inputs[0])
+    if not isinstance(node, Slice) or producer is None or graph.read_once_by(producer.output) is not node:
+        return False
+    fields = _sliced(graph, producer, node)
+    if fields is not None:
+        graph.absorb(producer, node, **fields)
+    return fields is not None
+
+
+def _sliced(graph: AnyGraph, producer: Node, node: Slice) -> dict[str, Any] | None:
     """What changes in `producer` when it also does what `node` does; None when it cannot."""
     if isinstance(producer, Slice):
         pairs = list(zip(producer.start, producer.step, node.start, node.step, strict=True))

@@ -34,7 +34,8 @@ from firmware_gen.ir import (
     Upsample,
     Value,
 )
-from firmware_gen.passes.edits.rewrite import free_name, repeated
+from firmware_gen.passes.edits.draft import Draft, edited
+from firmware_gen.passes.edits.rewrite import free_name
 
 
 def turn_maps(graph: Graph) -> Graph:
@@ -44,7 +45,7 @@ def turn_maps(graph: Graph) -> Graph:
     sectioned = any(isinstance(node, Conv) and node.sections[0] > 1 for node in graph.nodes)
     if not sectioned or graph.state or graph.channels_last or not _may_turn(graph):
         return graph
-    return _sums_first(_repeated(_turned(graph)))
+    return edited(_repeated(_turned(graph)), _sum_first)
 
 
 def _may_turn(graph: Graph) -> bool:
@@ -173,22 +174,19 @@ def _is_mean(graph: Graph, node: Node) -> bool:
     return isinstance(node, Pool) and node.kind == "avg" and node.kernel == (1, graph.in_shape(node)[3])
 
 
-@repeated
-def _sums_first(graph: Graph) -> Graph:
+def _sum_first(graph: Draft, node: Node) -> bool:
     """x + (y + t), where y is a convolution's and t the same for all columns, as (y + x) + t: the convolution adds x,
     and what remains has one operand for each row."""
-    for node in graph.nodes:
-        for value in node.inputs if isinstance(node, Add) else ():
-            inner, other = graph.producer(value), next((v for v in node.inputs if v != value), value)
-            if not isinstance(inner, Add) or inner.act != IDENTITY or graph.read_once_by(value) is not node:
+    for value in node.inputs if isinstance(node, Add) else ():
+        inner, other = graph.producer(value), next((v for v in node.inputs if v != value), value)
+        if not isinstance(inner, Add) or inner.act != IDENTITY or graph.read_once_by(value) is not node:
+            continue
+        for own, rest in (inner.inputs, inner.inputs[::-1]):
+            conv = graph.producer(own)
+            if not conv or not _is_one_column(conv) or graph.read_once_by(own) is not inner:
                 continue
-            for own, rest in (inner.inputs, inner.inputs[::-1]):
-                conv = graph.producer(own)
-                if not conv or not _is_one_column(conv) or graph.read_once_by(own) is not inner:
-                    continue
-                if graph.shape(rest) != graph.shape(own) == graph.shape(other) and conv.residual == "none":
-                    first = replace(conv, inputs=(*conv.inputs, other), output=value, residual="before_act")
-                    last = replace(node, inputs=(value, rest))
-                    nodes = [last if n is node else first if n is inner else n for n in graph.nodes if n is not conv]
-                    return graph.with_nodes(nodes)
-    return graph
+            if graph.shape(rest) != graph.shape(own) == graph.shape(other) and conv.residual == "none":
+                first = replace(conv, inputs=(*conv.inputs, other), output=value, residual="before_act")
+                graph.edit({conv: (), inner: (first,), node: (replace(node, inputs=(value, rest)),)})
+                return True
+    return False

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from firmware_gen.ir import (
+    AnyGraph,
     AsStrided,
     Combined,
     Concat,
@@ -19,47 +20,55 @@ from firmware_gen.ir import (
     chw,
     row_major,
 )
-from firmware_gen.operations.tensors import kept_in_order
-from firmware_gen.passes.edits.cleanup import drop_dead, drop_identities
-from firmware_gen.passes.edits.rewrite import free_name, in_pytorch_order, is_reshaped_output, repeated, substitute
+from firmware_gen.operations.tensors import kept_in_order, takes_order
+from firmware_gen.passes.edits.cleanup import does_nothing
+from firmware_gen.passes.edits.draft import Draft, edited
+from firmware_gen.passes.edits.rewrite import free_name, in_pytorch_order, is_reshaped_output, substitute
 
 Map = tuple[int, int, int]
 
 
-@repeated
 def merge_reshapes(graph: Graph) -> Graph:
-    """Merge chains of reshapes into one, and drop those that end in the shape they started from."""
-    made: dict[str, Node] = {}
-    merged: set[str] = set()
-    for node in graph.nodes:
-        source = made.get(node.inputs[0]) if isinstance(node, Reshape) else None
-        if isinstance(source, Reshape):
-            merged.add(source.output)
-            node = replace(node, inputs=source.inputs)
-        made[node.output] = node
-    if merged:
-        unread = merged.difference(graph.outputs, *(node.inputs for node in made.values()))
-        graph = graph.with_nodes(node for value, node in made.items() if value not in unread)
-    return drop_identities(graph)
+    """Merge chains of reshapes into one, and drop those that end in the shape they started from, and what else does
+    nothing."""
+    return edited(graph, merge_reshape)
 
 
-@repeated
+def merge_reshape(graph: Draft, node: Node) -> bool:
+    """`merge_reshapes` at one node."""
+    if does_nothing(graph, node):
+        graph.bypass(node)
+        return True
+    source = graph.producer(node.inputs[0]) if isinstance(node, Reshape) else None
+    if isinstance(source, Reshape):
+        graph.substitute({node: replace(node, inputs=source.inputs)})
+    return isinstance(source, Reshape)
+
+
 def sink_reshapes(graph: Graph) -> Graph:
     """A sum or product of two maps flattened alike, or a Concat of flattened maps of one size, is done on the maps and
     flattened then."""
-    for node in graph.nodes:
-        if not isinstance(node, Combined | Concat):
-            continue
-        reshapes = [r for v in node.inputs if isinstance(r := graph.producer(v), Reshape)]
-        if len(reshapes) < len(node.inputs) or not _joins_features(graph, node):
-            continue
-        shape = _joined(node, [graph.in_shape(r) for r in reshapes])
-        if shape and all(_flattens(graph.in_shape(r), graph.out_shape(r)) for r in reshapes):
-            return drop_dead(_sunk(graph, node, reshapes, shape))
-    return graph
+    return edited(graph, _sink_reshapes)
 
 
-def _joins_features(graph: Graph, node: Node) -> bool:
+def _sink_reshapes(graph: Draft, node: Node) -> bool:
+    if not isinstance(node, Combined | Concat):
+        return False
+    reshapes = [r for v in node.inputs if isinstance(r := graph.producer(v), Reshape)]
+    if len(reshapes) < len(node.inputs) or not _joins_features(graph, node):
+        return False
+    shape = _joined(node, [graph.in_shape(r) for r in reshapes])
+    if not shape or not all(_flattens(graph.in_shape(r), graph.out_shape(r)) for r in reshapes):
+        return False
+    fields: dict[str, Any] = {"axis": 1} if isinstance(node, Concat) else {}
+    maps = replace(node, inputs=tuple(r.inputs[0] for r in reshapes), output=f"{node.output}.map", **fields)
+    name = free_name(graph, f"{node.name}.reshape")
+    flat = replace(reshapes[0], name=name, inputs=(maps.output,), output=node.output)
+    graph.edit({node: (maps, flat)}, values=[Value(maps.output, shape)])
+    return True
+
+
+def _joins_features(graph: AnyGraph, node: Node) -> bool:
     return not isinstance(node, Concat) or node.joins_channels(graph.out_shape(node))
 
 
@@ -74,44 +83,73 @@ def _joined(node: Node, shapes: list[Shape]) -> Shape | None:
     return (first[0], channels, *first[2:]) if all(s[2:] == first[2:] for s in shapes) else None
 
 
-def _sunk(graph: Graph, node: Node, reshapes: list[Reshape], shape: Shape) -> Graph:
-    fields: dict[str, Any] = {"axis": 1} if isinstance(node, Concat) else {}
-    maps = replace(node, inputs=tuple(r.inputs[0] for r in reshapes), output=f"{node.output}.map", **fields)
-    name = free_name(graph, f"{node.name}.reshape")
-    flat = replace(reshapes[0], name=name, inputs=(maps.output,), output=node.output)
-    nodes = [m for n in graph.nodes for m in ((maps, flat) if n is node else (n,))]
-    return graph.with_nodes(nodes, values=[Value(maps.output, shape)])
-
-
 def find_maps(graph: Graph) -> Graph:
     """Set `in_map` of every Flatten that a channels-last layout reorders, and of the Linear or Scale that reads it.
     Where such a vector meets one in another order it becomes an AsStrided, which has its elements in PyTorch's."""
-    kept = kept_in_order(graph)
-    maps: dict[str, Map] = {}
+    flattened = _Flattened(graph)
     new: dict[Node, Node] = {}
     for node in graph.nodes:
-        if isinstance(node, Reshape):
-            here = _flattened_map(graph, node, kept)
+        while meeting := [v for v in _meeting(graph, node, flattened.maps) if v in flattened.maps]:
+            flatten = flattened.put_in_order(meeting[0])
+            strides = row_major(graph.out_shape(flatten))
+            new[flatten] = AsStrided(name=flatten.name, inputs=flatten.inputs, output=flatten.output, strides=strides)
+        here = flattened.enter(node)
+        if isinstance(node, Linear | Scale | Reshape) and node not in new:
             new[node] = replace(node, in_map=here)
-        else:
-            here = maps.get(node.inputs[0])
-            if isinstance(node, Linear | Scale):
-                new[node] = replace(node, in_map=here)
-        if meeting := [v for v in _meeting(graph, node, maps) if v in maps]:
-            return find_maps(substitute(graph, _in_order(graph, meeting[0])))
-        if here and not node.reads_in_order and node.layout(graph.out_shape(node)) in (Layout.INPUT, Layout.ANY):
-            maps[node.output] = here
-    return substitute(graph, new)
+    graph = substitute(graph, new)
+    return find_maps(graph) if flattened.is_changed else graph
 
 
-def _in_order(graph: Graph, value: str) -> dict[Node, Node]:
-    """The Reshape that a flattened map comes from, and what takes its place."""
-    flatten = graph.producer(value)
-    while not isinstance(flatten, Reshape):
-        assert flatten, "only a Reshape flattens a map"
-        flatten = graph.producer(flatten.inputs[0])
-    strides = row_major(graph.out_shape(flatten))
-    return {flatten: AsStrided(name=flatten.name, inputs=flatten.inputs, output=flatten.output, strides=strides)}
+class _Flattened:
+    """The map that every vector is whose elements lie as in that map, of the nodes of a graph entered so far."""
+
+    def __init__(self, graph: Graph):
+        self._graph, self._kept = graph, kept_in_order(graph)
+        self.maps: dict[str, Map] = {}
+        self.is_changed = False
+
+    def enter(self, node: Node) -> Map | None:
+        """The map that its first input is, or that it flattens."""
+        graph = self._graph
+        flattens = isinstance(node, Reshape)
+        here = _flattened_map(graph, node, self._kept) if flattens else self.maps.get(node.inputs[0])
+        if here and not node.reads_in_order and _follows(graph, node):
+            self.maps[node.output] = here
+        return here
+
+    def put_in_order(self, value: str) -> Reshape:
+        """The Reshape that a value comes from, which keeps PyTorch's order from now on, and so does what it reads."""
+        graph, flatten = self._graph, self._graph.producer(value)
+        while not isinstance(flatten, Reshape):
+            assert flatten, "only a Reshape flattens a map"
+            flatten = graph.producer(flatten.inputs[0])
+        self.is_changed = True
+        self._forget(flatten.output)
+        waiting = [flatten.inputs[0]]
+        while waiting:
+            if (kept := waiting.pop()) in self._kept:
+                continue
+            self._kept.add(kept)
+            producer = graph.producer(kept)
+            waiting += producer.inputs if producer and takes_order(graph, producer) else ()
+            for reader in graph.consumers(kept):
+                waiting += [reader.output] if reader.inputs[0] == kept and _follows(graph, reader) else []
+                if isinstance(reader, Reshape):
+                    self._forget(reader.output)
+        return flatten
+
+    def _forget(self, value: str) -> None:
+        """Drop the map of a value, and of what lies as it does."""
+        waiting = [value]
+        while waiting:
+            value = waiting.pop()
+            if self.maps.pop(value, None):
+                waiting += [n.output for n in self._graph.consumers(value) if n.inputs[0] == value]
+
+
+def _follows(graph: Graph, node: Node) -> bool:
+    """Whether the output lies as the first input does where nothing else is asked of it."""
+    return node.layout(graph.out_shape(node)) in (Layout.INPUT, Layout.ANY)
 
 
 def _meeting(graph: Graph, node: Node, maps: dict[str, Map]) -> tuple[str, ...]:
@@ -125,7 +163,7 @@ def _meeting(graph: Graph, node: Node, maps: dict[str, Map]) -> tuple[str, ...]:
     return node.inputs if second and isinstance(node, Scale) else node.combined_inputs
 
 
-def _flattened_map(graph: Graph, node: Reshape, kept: set[str]) -> Map | None:
+def _flattened_map(graph: Graph, node: Node, kept: set[str]) -> Map | None:
     """The map that a Reshape flattens while its channels are last. kept: values that are needed in PyTorch's order."""
     value = node.inputs[0]
     if is_free(graph.in_shape(node), graph.out_shape(node)) or value in kept or in_pytorch_order(graph, value):
@@ -133,7 +171,7 @@ def _flattened_map(graph: Graph, node: Reshape, kept: set[str]) -> Map | None:
     return chw(graph.in_shape(node)[1:])
 
 
-def reorders(graph: Graph, node: Reshape) -> bool:
+def reorders(graph: AnyGraph, node: Reshape) -> bool:
     """Whether a Reshape of a channels-last map has to move elements: its readers cannot allow for their order."""
     before, after = graph.in_shape(node), graph.out_shape(node)
     flattens = len(before) == 4 and _flattens(before, after)

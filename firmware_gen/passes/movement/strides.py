@@ -10,6 +10,7 @@ import numpy as np
 from firmware_gen.ir import (
     TO_CHANNELS_FIRST,
     TO_CHANNELS_LAST,
+    AnyGraph,
     AsStrided,
     Concat,
     Graph,
@@ -24,45 +25,47 @@ from firmware_gen.ir import (
     Taking,
     evenly_spaced,
 )
-from firmware_gen.operations.tensors import read_in_order
-from firmware_gen.passes.edits.cleanup import drop_dead
-from firmware_gen.passes.edits.rewrite import absorb, in_pytorch_order, repeated, substitute
+from firmware_gen.operations.tensors import is_read_in_order
+from firmware_gen.passes.edits.draft import Draft, edited
+from firmware_gen.passes.edits.rewrite import in_pytorch_order
 from firmware_gen.passes.movement.permutes import swap_columns
-from firmware_gen.passes.movement.reshapes import reorders
+from firmware_gen.passes.movement.reshapes import merge_reshape, reorders
 
 
-@repeated
 def move_elements(graph: Graph) -> Graph:
     """Bring every Permute to one of the two forms of `ir.Permute`, or to an AsStrided; so become the reshapes that a
     channels-last layout would reorder, and the slices whose elements lie side by side in PyTorch's order, or that only
     products of computed matrices read, which take them from where they lie."""
-    needed = read_in_order(graph)
-    moving = [node for node in graph.nodes if isinstance(node, Taking)]
-    ordered = {node: in_pytorch_order(graph, node.inputs[0]) for node in moving}
-    for node in moving:
-        if isinstance(node, Permute) and not ordered[node] and (swapped := swap_columns(graph, node)):
-            return swapped
-    for node in moving:
-        if _moves(graph, node, ordered[node], needed):
-            return substitute(graph, {node: as_strided(graph, node)})
+    before = None
+    while graph is not before:
+        before = graph
+        graph = edited(edited(graph, _swap_columns, merge_reshape), _move)
     return graph
 
 
-def _moves(graph: Graph, node: Taking, ordered: bool, needed: set[str]) -> bool:
-    """Whether `node` must, or should, be an AsStrided. ordered: its input is in PyTorch's order whatever reads it.
-    needed: the values that a reader needs in that order."""
+def _swap_columns(graph: Draft, node: Node) -> bool:
+    return isinstance(node, Permute) and not in_pytorch_order(graph, node.inputs[0]) and swap_columns(graph, node)
+
+
+def _move(graph: Draft, node: Node) -> bool:
+    """Make an AsStrided of what must, or should, be one."""
+    if not isinstance(node, Permute | Reshape | Slice):
+        return False
+    ordered = in_pytorch_order(graph, node.inputs[0])
     match node:
         case Permute():
             free = TO_CHANNELS_FIRST if ordered else TO_CHANNELS_LAST
-            return node.dims != free or (ordered and node.output in needed)
+            moves = node.dims != free or (ordered and is_read_in_order(graph, node.output))
         case Reshape():
-            return not ordered and node.inputs[0] not in needed and reorders(graph, node)
+            moves = not ordered and not is_read_in_order(graph, node.inputs[0]) and reorders(graph, node)
         case Slice():
-            return ordered and (_is_view(graph, node) or _only_products_read(graph, node.output))
-    return False
+            moves = ordered and (_is_view(graph, node) or _only_products_read(graph, node.output))
+    if moves:
+        graph.substitute({node: as_strided(graph, node)})
+    return moves
 
 
-def _is_view(graph: Graph, node: Slice) -> bool:
+def _is_view(graph: AnyGraph, node: Slice) -> bool:
     return as_strided(graph, node).is_view(graph.out_shape(node))
 
 
@@ -71,7 +74,7 @@ def _is_absorbed(node: Node) -> bool:
     return node.runs_on is Place.MEMORY or (isinstance(node, Scale) and _factor(node) is not None)
 
 
-def _only_products_read(graph: Graph, value: str) -> bool:
+def _only_products_read(graph: AnyGraph, value: str) -> bool:
     """Whether a value goes, rearranged or not, into products of computed matrices alone."""
     readers = graph.consumers(value)
     rearranged = all(
@@ -81,25 +84,28 @@ def _only_products_read(graph: Graph, value: str) -> bool:
     return bool(readers) and rearranged and value not in graph.outputs
 
 
-@repeated
 def merge_strides(graph: Graph) -> Graph:
     """Merge an AsStrided, and the Reshape behind it, into the one before it; what takes elements of one of the tensors
     that a Concat joins takes them from there."""
-    for node in graph.nodes:
-        above = graph.producer(node.inputs[0])
-        if isinstance(node, AsStrided) and (taken := _from_part(graph, node)):
-            return drop_dead(substitute(graph, {node: taken}))
-        if not isinstance(node, AsStrided | Reshape) or not isinstance(above, AsStrided):
-            continue
+    return edited(graph, _merge_strides)
+
+
+def _merge_strides(graph: Draft, node: Node) -> bool:
+    if not isinstance(node, AsStrided | Reshape):
+        return False
+    above = graph.producer(node.inputs[0])
+    merged = _from_part(graph, node) if isinstance(node, AsStrided) else None
+    if not merged and isinstance(above, AsStrided):
         if isinstance(node, Reshape) and graph.read_once_by(above.output) is not node:
-            continue
-        places = _elements(graph, above).reshape(-1)[_elements(graph, node)]
-        if merged := fitted(node, places):
-            return drop_dead(substitute(graph, {node: replace(merged, inputs=above.inputs)}))
-    return graph
+            return False
+        found = fitted(node, _elements(graph, above).reshape(-1)[_elements(graph, node)])
+        merged = found and replace(found, inputs=above.inputs)
+    if merged:
+        graph.substitute({node: merged})
+    return merged is not None
 
 
-def _from_part(graph: Graph, node: AsStrided) -> AsStrided | None:
+def _from_part(graph: AnyGraph, node: AsStrided) -> AsStrided | None:
     """The same from the one tensor that a Concat got all these elements from; None where there are several, or none."""
     concat = graph.producer(node.inputs[0])
     while isinstance(concat, Reshape):
@@ -116,17 +122,17 @@ def _from_part(graph: Graph, node: AsStrided) -> AsStrided | None:
     return taken and replace(taken, inputs=(concat.inputs[owners.flat[0]],))
 
 
-@repeated
 def absorb_strides(graph: Graph) -> Graph:
     """Let a MatMul read its operands, and write its output, where they lie: without the AsStrided, Reshape,
     or Scale by one number, beside it."""
-    for node in graph.nodes:
-        if isinstance(node, MatMul) and (new := _with_operand(graph, node) or _with_output(graph, node)):
-            return drop_dead(new)
-    return graph
+    return edited(graph, _absorb_strides)
 
 
-def _with_operand(graph: Graph, node: MatMul) -> Graph | None:
+def _absorb_strides(graph: Draft, node: Node) -> bool:
+    return isinstance(node, MatMul) and (_with_operand(graph, node) or _with_output(graph, node))
+
+
+def _with_operand(graph: Draft, node: MatMul) -> bool:
     for place, (own, shape) in enumerate(zip((node.a, node.b), node.shapes, strict=False)):
         above = graph.producer(node.inputs[place])
         fields: dict[str, Any] = {}
@@ -143,26 +149,29 @@ def _with_operand(graph: Graph, node: MatMul) -> Graph | None:
                     fields = {"b" if place else "a": Matrices(size, (outer, inner, row, column), offset)}
         if above and fields:
             inputs = tuple(above.inputs[0] if i == place else v for i, v in enumerate(node.inputs))
-            return substitute(graph, {node: replace(node, inputs=inputs, **fields)})
-    return None
+            graph.substitute({node: replace(node, inputs=inputs, **fields)})
+            return True
+    return False
 
 
-def _with_output(graph: Graph, node: MatMul) -> Graph | None:
+def _with_output(graph: Draft, node: MatMul) -> bool:
     reader = graph.read_once_by(node.output)
-    if isinstance(reader, Reshape):
-        return absorb(graph, node, reader)
-    if isinstance(reader, Scale) and (factor := _factor(reader)) is not None:
-        return absorb(graph, node, reader, scale=node.scale * factor)
-    if not isinstance(reader, AsStrided):
-        return None
-    elements = _elements(graph, reader).reshape(-1)
-    if len(np.unique(elements)) != node.out.size or elements.size != node.out.size:
-        return None
-    spaced = evenly_spaced(np.argsort(elements)[node.out.elements(node.shapes[2])])
-    if spaced is None:
-        return None
-    offset, (outer, inner, row, column) = spaced
-    return absorb(graph, node, reader, out=Matrices(node.out.size, (outer, inner, row, column), offset))
+    fields: dict[str, Any] | None = None
+    match reader:
+        case Reshape():
+            fields = {}
+        case Scale() if (factor := _factor(reader)) is not None:
+            fields = {"scale": node.scale * factor}
+        case AsStrided():
+            elements = _elements(graph, reader).reshape(-1)
+            if len(np.unique(elements)) == node.out.size == elements.size:
+                spaced = evenly_spaced(np.argsort(elements)[node.out.elements(node.shapes[2])])
+                if spaced:
+                    offset, (outer, inner, row, column) = spaced
+                    fields = {"out": Matrices(node.out.size, (outer, inner, row, column), offset)}
+    if reader and fields is not None:
+        graph.absorb(node, reader, **fields)
+    return fields is not None
 
 
 def _factor(node: Scale) -> float | None:
@@ -171,7 +180,7 @@ def _factor(node: Scale) -> float | None:
     return float(node.scale[0]) if alone else None
 
 
-def as_strided(graph: Graph, node: Taking) -> AsStrided:
+def as_strided(graph: AnyGraph, node: Taking) -> AsStrided:
     """The same of a tensor that lies in PyTorch's order."""
     found = fitted(node, _elements(graph, node))
     assert found, f"{node.name}: {node.op} is evenly spaced"
@@ -188,6 +197,6 @@ def fitted(node: Node, places: np.ndarray) -> AsStrided | None:
     return AsStrided(name=node.name, inputs=node.inputs, output=node.output, strides=strides, offset=offset)
 
 
-def _elements(graph: Graph, node: Taking) -> np.ndarray:
+def _elements(graph: AnyGraph, node: Taking) -> np.ndarray:
     """Which element of the input every one of the output's is, in the output's shape."""
     return node.elements(graph.in_shape(node), graph.out_shape(node))
