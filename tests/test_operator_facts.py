@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every operator says all of itself, and what it says is true."""
 
+import ast
 import inspect
 import re
 from collections.abc import Iterator
@@ -81,3 +82,36 @@ def test_what_lacks_is_said():
     ):
         with pytest.raises(HeepgenError, match="layer odd: Stranger has no"):
             registry(node, *arguments)
+
+
+PAIRS = {  # two operators whose shape a pass has arithmetic for, not a fact of theirs
+    "passes/batchnorm.py": {"BatchNorm", "Scale"},
+    "passes/hardware/turned.py": {"Linear", "Reshape"},
+    "passes/movement/reshapes.py": {"Combined", "Concat"},
+    "passes/movement/strides.py": {"AsStrided", "Reshape"},
+}
+
+
+def asked_of_several(tree: ast.AST) -> Iterator[set[str]]:
+    """Operators that one `isinstance` asks for, where they are more than one."""
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "isinstance":
+            kinds = {getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(call.args[1])}
+            own = {k for k in kinds if isinstance(kind := getattr(ir, k, None), type) and issubclass(kind, ir.Node)}
+            if len(own) > 1:
+                yield own
+
+
+def test_lists_of_operators_are_seen():
+    assert list(asked_of_several(ast.parse("isinstance(n, ir.Slice | Pad) and isinstance(n, (Add, Mul))"))) == [
+        {"Slice", "Pad"},
+        {"Add", "Mul"},
+    ]
+    assert not list(asked_of_several(ast.parse("isinstance(n, Slice | int)")))
+
+
+def test_nothing_decides_by_a_list_of_operators():
+    root = Path(firmware_gen.__file__).parent
+    rooms = {p.relative_to(root).as_posix(): p for p in root.rglob("*.py")}
+    found = {name: list(asked_of_several(ast.parse(path.read_text()))) for name, path in rooms.items()}
+    assert {name: kinds for name, kinds in found.items() if kinds} == {name: [pair] for name, pair in PAIRS.items()}

@@ -133,6 +133,9 @@ class Softmax(OnCpu):
     def keeps_rows(self, shape: Shape) -> bool:
         return self.axis in (-1, 1)
 
+    def keeps_frames(self, axis: int, shape: Shape) -> bool:
+        return self.axis == 1
+
     def evaluate(self, *inputs: Tensor) -> Tensor:
         return inputs[0].log_softmax(self.axis) if self.log else inputs[0].softmax(self.axis)
 

@@ -76,6 +76,8 @@ class Linear(Weighted):
     PyTorch's C, H, W order, can be reordered to the layout in memory; None when the input is a plain vector.
     """
 
+    has_in_map = True
+
     in_map: tuple[int, int, int] | None = None
 
     @property
@@ -147,6 +149,8 @@ class Scale(Fused):
     """
 
     in_place = True
+    has_in_map = True
+    learned = ("bias", "scale")
 
     scale: np.ndarray
     bias: np.ndarray
@@ -160,11 +164,18 @@ class Scale(Fused):
     def of_single_elements(self) -> bool:
         return True
 
+    @property
+    def keeps_truths(self) -> bool:
+        return True
+
     def keeps_rows(self, shape: Shape) -> bool:
         return True
 
+    def keeps_frames(self, axis: int, shape: Shape) -> bool:
+        return super().keeps_frames(axis, shape) or (self.in_map is None and len(shape) == 4)
+
     def why_merged(self, host: Node) -> str:
-        return in_parameters(host) if isinstance(host, Weighted | Scale) else super().why_merged(host)
+        return in_parameters(host) if host.learned else super().why_merged(host)
 
     def layout(self, shape: Shape) -> Layout:
         return Layout.MAPS if len(shape) == 4 else Layout.INPUT
@@ -177,6 +188,10 @@ class Expand(Fused):
 
     @property
     def of_single_elements(self) -> bool:
+        return True
+
+    @property
+    def keeps_truths(self) -> bool:
         return True
 
 
@@ -236,7 +251,7 @@ class Activate(Activated):
 
 def in_parameters(host: Node) -> str:
     """What becomes of a scale and a shift that a layer takes."""
-    return f"in the {'weights' if isinstance(host, Weighted) else 'scale'} and the bias of {host.name}"
+    return f"in the {'weights' if 'weight' in host.learned else 'scale'} and the bias of {host.name}"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -244,6 +259,7 @@ class BatchNorm(Node):
     """y = x * scale[c] + shift[c], c = dimension 1; float64, BatchNorm1d/2d at inference. Importer only."""
 
     runs_on = Place.MERGED
+    learned = ("scale", "shift")
 
     scale: np.ndarray
     shift: np.ndarray

@@ -31,6 +31,8 @@ class Movement(Node):
 class Taking(Movement, ABC):
     """Elements of its only input, each of which is taken as a whole."""
 
+    passes_functions = True
+
     @abstractmethod
     def elements(self, shape: Shape, out: Shape) -> np.ndarray:
         """Which element of the input, of `shape`, in PyTorch's order, every one of the output's is, in its shape."""
@@ -54,12 +56,16 @@ class Concat(Movement):
         """Whether that dimension is the channels, or features."""
         return self.axis_of(shape) == min(1, len(shape) - 1)
 
+    def keeps_frames(self, axis: int, shape: Shape) -> bool:
+        return self.axis_of(shape) != axis
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Upsample(Movement):
     """Nearest neighbour: (N, C, H, W) -> (N, C, H * factor[0], W * factor[1]); y[i, j] = x[i // f0, j // f1]."""
 
     rearranges = False
+    passes_functions = True
     runs_on = Place.ARRAY
 
     factor: Pair
@@ -86,6 +92,7 @@ class Slice(Taking):
     Cropping is one, with the steps 1."""
 
     runs_on = Place.ARRAY
+    may_vanish = True
 
     start: tuple[int, int, int]
     step: tuple[int, int, int] = (1, 1, 1)
@@ -105,6 +112,8 @@ class Reshape(Taking):
     in that order. No other kind exists: the passes refuse it."""
 
     runs_on = Place.MEMORY
+    may_vanish = True
+    has_in_map = True
 
     in_map: tuple[int, int, int] | None = None
 
@@ -189,9 +198,8 @@ def row_major(shape: Shape) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Advance(Movement):
-    """The state of a stream without its oldest frames: (N, C, H, W) -> the last so many rows (`axis` 2) or columns (3)
-    that the output has. They move to the front where the state lies, and an Append puts new ones behind them."""
+class InState(Movement):
+    """What lies where the state of a stream lies, whose frames are rows (`axis` 2) or columns (3)."""
 
     rearranges = False
     runs_on = Place.ARRAY
@@ -200,14 +208,15 @@ class Advance(Movement):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Append(Movement):
+class Advance(InState):
+    """The state of a stream without its oldest frames: (N, C, H, W) -> the last so many
+    that the output has. They move to the front, and an Append puts new ones behind them."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Append(InState):
     """inputs[0], what an Advance left of a state, and inputs[1], its newest frames, behind it along `axis`: what the
-    state becomes, where the state lies."""
-
-    rearranges = False
-    runs_on = Place.ARRAY
-
-    axis: int
+    state becomes."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -246,3 +255,4 @@ class Identity(Node):
     """Dropout, Identity, and whatever else does nothing at inference. Importer only."""
 
     runs_on = Place.MERGED
+    may_vanish = True

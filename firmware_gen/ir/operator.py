@@ -64,6 +64,14 @@ class Node:
     """Whether the passes compute it in another way where there are more rows."""
     hosts: ClassVar[bool] = False
     """Whether the passes merge what other operators compute into it."""
+    may_vanish: ClassVar[bool] = False
+    """Whether an output of the input's shape is the input."""
+    passes_functions: ClassVar[bool] = False
+    """Whether a function of every element gives the same before it as behind it."""
+    has_in_map: ClassVar[bool] = False
+    """Whether `in_map` says of which map, channels last, the input is, or becomes, the flattened one."""
+    learned: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are constants of the model, per channel; None for those that are not there."""
 
     @property
     def op(self) -> str:
@@ -82,6 +90,21 @@ class Node:
 
     def keeps_rows(self, shape: Shape) -> bool:
         """Whether every row of the output, of `shape` (N, F), is of the same row of every input that has rows."""
+        return self.element_by_element or self.is_uniform
+
+    @property
+    def keeps_truths(self) -> bool:
+        """Whether 0 and 1, for false and true, give nothing else: moved, one of them, both of them, or not (which is a
+        Scale)."""
+        return not self.computes
+
+    @property
+    def combines(self) -> str | None:
+        """How what the node computes is combined with another tensor, see `Combined`; None where it is not."""
+        return None
+
+    def keeps_frames(self, axis: int, shape: Shape) -> bool:
+        """Whether every place along `axis` of the output, of `shape`, is of that place of the inputs."""
         return self.element_by_element or self.is_uniform
 
     def padded(self, pads: Pads, value: float) -> Node | None:
@@ -151,6 +174,14 @@ class Combined(Activated):
     combine: ClassVar[str]
     commutes: ClassVar[bool] = True
 
+    @property
+    def combines(self) -> str:
+        return self.combine
+
+    @property
+    def keeps_truths(self) -> bool:
+        return self.combine in ("multiply", "maximum")
+
     def why_merged(self, host: Node) -> str:
         return f"{host.name} {'adds it' if self.combine == 'add' else 'multiplies'} on the way out"
 
@@ -175,6 +206,10 @@ class Fused(Activated):
         return None if self.residual == "none" else self.inputs[1]
 
     @property
+    def combines(self) -> str | None:
+        return None if self.residual == "none" else self.combine
+
+    @property
     def ends_in_act(self) -> bool:
         return self.residual != "after_act"
 
@@ -193,6 +228,8 @@ class Weighted(Fused):
     weight_scale: (O,) float64 where the model has INT8 weights, which stay: before quantisation, weight = integers *
     weight_scale.
     """
+
+    learned = ("weight", "bias", "scale")
 
     weight: np.ndarray
     bias: np.ndarray | None = None

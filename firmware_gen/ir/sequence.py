@@ -158,7 +158,24 @@ class Tiles:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Planes(OnCpu):
+class InPlanes(Node):
+    """`product` by the array, or a part of that: in planes, as `tiles` says."""
+
+    counts_batch = True
+
+    product: MatMul
+    tiles: Tiles
+
+    @property
+    def reads_in_order(self) -> bool:
+        return True
+
+    def layout(self, shape: Shape) -> Layout:
+        return Layout.PYTORCH
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Planes(InPlanes, OnCpu):
     """The second matrices of `product` as the array multiplies by them: b = factor * (256 * high + low), a factor for
     every column, two INT8 planes; one matrix after the other, as `tiles` says. `evaluate` rounds nothing.
 
@@ -168,10 +185,6 @@ class Planes(OnCpu):
     why = "rounds a computed matrix to 16 bits, two INT8 planes, for the array to multiply by"
     kernel = "to_planes"
     in_place = False
-    counts_batch = True
-
-    product: MatMul
-    tiles: Tiles
 
     @property
     def iterations(self) -> dict[str, int]:
@@ -184,42 +197,24 @@ class Planes(OnCpu):
         steps = {"step of four": fours * depth, "step of one": ones * depth}
         return {"call": 1, "matrix": matrices, "four": fours, "one": ones, "word": words} | steps
 
-    @property
-    def reads_in_order(self) -> bool:
-        return True
-
-    def layout(self, shape: Shape) -> Layout:
-        return Layout.PYTORCH
-
     def evaluate(self, *inputs: Tensor) -> Tensor:
         return inputs[0]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PlaneProduct(Node):
+class PlaneProduct(InPlanes):
     """`product` by the array: inputs are those of it, and its second one's `Planes`. The CPU's kernels compute
     `product` itself."""
 
     runs_on = Place.ARRAY
-    counts_batch = True
-
-    product: MatMul
-    tiles: Tiles
 
     @property
     def op(self) -> str:
         return self.product.op
 
     @property
-    def reads_in_order(self) -> bool:
-        return True
-
-    @property
     def combined_inputs(self) -> tuple[str, ...]:
         return ()
-
-    def layout(self, shape: Shape) -> Layout:
-        return Layout.PYTORCH
 
     def macs(self, in_shape: Shape, out_shape: Shape) -> int:
         return self.product.macs(in_shape, out_shape)

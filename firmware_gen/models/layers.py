@@ -187,13 +187,7 @@ class _StraightThrough(torch.autograd.Function):
 
 def constants(node: ir.Node) -> Mapping[str, np.ndarray]:
     """The constants of `node`, by their names."""
-    names: tuple[str, ...] = ()
-    match node:
-        case ir.Weighted() | ir.Scale():
-            names = ("weight", "bias", "scale")
-        case ir.BatchNorm():
-            names = ("scale", "shift")
-    found = {name: getattr(node, name, None) for name in names}
+    found = {name: getattr(node, name) for name in node.learned}
     return {name: array for name, array in found.items() if array is not None}
 
 

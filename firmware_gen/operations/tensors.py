@@ -186,7 +186,7 @@ def lay_out(
             result[node.output] = replace(source, shape=shape, offset=offset)
         elif node.output in slices:
             result[node.output] = slices[node.output]
-        elif isinstance(node, ir.Advance | ir.Append):
+        elif isinstance(node, ir.InState):
             form = source.channels_last and ir.chw(shape[1:])
             result[node.output] = replace(source, shape=shape, channels_last=form)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from firmware_gen.ir import ELEMENTARY, FINITE, Activate, Activation, Combined, Expand, Graph, Mul, Node, Scale, Value
+from firmware_gen.ir import ELEMENTARY, FINITE, Activate, Activation, Graph, Mul, Node, Scale, Value
 from firmware_gen.ir.functions import COMPARISONS
 from firmware_gen.refusal import refusal
 
@@ -57,20 +57,12 @@ def _check_choices(graph: Graph) -> None:
     truths = set(graph.constants)
     for node in graph.nodes:
         known = [value in truths for value in node.inputs]
-        kept = _keeps_truths(node)
-        if _is_comparison(node) or (kept and all(known)):
+        if _is_comparison(node) or (node.keeps_truths and all(known)):
             truths.add(node.output)
         elif isinstance(node, Mul) and any(v in truths - graph.constants.keys() for v in node.inputs):
             if (function := _infinite(graph, node.inputs[known.index(False)])) is not None:
                 why = f"it may choose infinity, which {function} gives; clamp what that is computed from"
                 raise refusal(node.name, "where", why)
-
-
-def _keeps_truths(node: Node) -> bool:
-    """Whether 0 and 1 give nothing else: moved, one of them, both of them, or not (which is a Scale)."""
-    if isinstance(node, Combined):
-        return node.combine in ("multiply", "maximum")
-    return not node.computes or isinstance(node, Scale | Expand)
 
 
 def _is_comparison(node: Node) -> bool:

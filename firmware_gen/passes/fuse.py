@@ -8,13 +8,10 @@ from firmware_gen.ir import (
     Activation,
     AnyGraph,
     AsStrided,
-    Combined,
     Concat,
     Graph,
     Node,
     Place,
-    Slice,
-    Upsample,
     Value,
 )
 from firmware_gen.passes.edits.draft import Draft, edited
@@ -54,7 +51,7 @@ def _fused(producer: Node | None, act: Activation) -> Activation | None:
     if not isinstance(producer, Activated) or not producer.ends_in_act:
         return None
     fused = producer.act.then(act)
-    if fused and isinstance(producer, Combined) and exclude_each_other(producer.combine, fused):
+    if fused and exclude_each_other(producer.combines, fused):
         return None
     return fused
 
@@ -65,7 +62,7 @@ def _passes_through(graph: AnyGraph, producer: Node) -> bool:
         return False
     if producer.runs_on is Place.MEMORY:
         return not is_reshaped_input(graph, producer.inputs[0])
-    return isinstance(producer, Slice | Upsample)
+    return producer.passes_functions
 
 
 def _parts_can_take(graph: AnyGraph, concat: Concat, act: Activation) -> bool:

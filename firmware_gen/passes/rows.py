@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from firmware_gen.ir import AnyGraph, AsStrided, Graph, MatMul, Matrices, Node, Reshape, Slice, Value, evenly_spaced
+from firmware_gen.ir import AnyGraph, AsStrided, Graph, MatMul, Matrices, Node, Reshape, Taking, Value, evenly_spaced
 from firmware_gen.passes.batchnorm import fold_batchnorm
 from firmware_gen.passes.edits.draft import Draft, edited
 from firmware_gen.passes.edits.rewrite import free_name, in_pytorch_order
@@ -23,7 +23,7 @@ def raise_rows(graph: Graph) -> Graph:
 
 
 def _raise_rows(graph: Draft, node: Node) -> bool:
-    if not isinstance(node, AsStrided | Slice):
+    if not isinstance(node, Taking) or isinstance(node, Reshape):
         return False
     value = node.inputs[0]
     while isinstance(producer := graph.producer(value), Reshape) and in_pytorch_order(graph, producer.inputs[0]):
@@ -40,9 +40,9 @@ def _raise_rows(graph: Draft, node: Node) -> bool:
     return new is not None
 
 
-def _readers(graph: AnyGraph, value: str) -> list[AsStrided | Slice]:
+def _readers(graph: AnyGraph, value: str) -> list[Taking]:
     """Who reads a value, also reshaped; none where anybody takes all of it."""
-    found: list[AsStrided | Slice] = []
+    found: list[Taking] = []
     if value in graph.outputs:
         return []
     for reader in graph.consumers(value):
@@ -51,14 +51,14 @@ def _readers(graph: AnyGraph, value: str) -> list[AsStrided | Slice]:
             if not own:
                 return []
             found += own
-        elif isinstance(reader, AsStrided | Slice):
+        elif isinstance(reader, Taking):
             found.append(reader)
         else:
             return []
     return found
 
 
-def _places(graph: AnyGraph, node: AsStrided | Slice) -> np.ndarray:
+def _places(graph: AnyGraph, node: Taking) -> np.ndarray:
     return node.elements(graph.in_shape(node), graph.out_shape(node)).reshape(-1)
 
 
@@ -157,7 +157,7 @@ def _matrices(size: int, spaced: tuple[int, tuple[int, ...]]) -> Matrices:
 def _replace(
     graph: Draft,
     producer: Node,
-    readers: list[AsStrided | Slice],
+    readers: list[Taking],
     nodes: list[Node],
     shape: tuple[int, int],
     values: Mapping[str, Value],

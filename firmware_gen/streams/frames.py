@@ -17,24 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from firmware_gen.ir import (
-    Advance,
-    Append,
-    Concat,
-    Conv,
-    Graph,
-    Node,
-    Pad,
-    Pads,
-    Pool,
-    Reshape,
-    Scale,
-    Shape,
-    Slice,
-    Softmax,
-    State,
-    Value,
-)
+from firmware_gen.ir import Advance, Append, Conv, Graph, Node, Pad, Pads, Pool, Reshape, Shape, Slice, State, Value
 from hls.errors import HeepgenError
 
 Taps = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -132,24 +115,11 @@ class _Stream:
                 return self._pad(node, first)
             case Slice():
                 return self._slice(node, first)
-        if not self._by_frames(node, first.axis) or not self._go_together(node, streamed):
+        if not node.keeps_frames(first.axis, out) or not self._go_together(node, streamed):
             return False
         clean = min(frames.clean for frames in streamed)
         self._emit(node, _resized(out, first.axis, first.count), replace(first, clean=clean))
         return True
-
-    def _by_frames(self, node: Node, axis: int) -> bool:
-        """Whether every frame of the output is computed from those at its place."""
-        match node:
-            case Node(element_by_element=True) | Node(is_uniform=True):
-                return True
-            case Concat():
-                return node.axis_of(self.graph.out_shape(node)) != axis
-            case Scale():
-                return node.in_map is None and len(self.graph.out_shape(node)) == 4
-            case Softmax():
-                return node.axis == 1
-        return False
 
     def _go_together(self, node: Node, streamed: list[_Frames]) -> bool:
         """Whether all inputs have the same frames, or are constants that are the same in every frame."""

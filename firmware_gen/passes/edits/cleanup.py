@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from dataclasses import replace
 
-from firmware_gen.ir import AnyGraph, Concat, Graph, Identity, Node, Reshape, Slice
+from firmware_gen.ir import AnyGraph, Concat, Graph, Node
 from firmware_gen.passes.edits.draft import Draft, edited
 from firmware_gen.passes.edits.rewrite import renamed
 
@@ -30,8 +30,7 @@ def drop_identities(graph: Graph) -> Graph:
 
 def does_nothing(graph: AnyGraph, node: Node) -> bool:
     """Whether a node's output is its input, in the same shape."""
-    shows = isinstance(node, Reshape | Slice) and graph.in_shape(node) == graph.out_shape(node)
-    return shows or isinstance(node, Identity)
+    return node.may_vanish and graph.in_shape(node) == graph.out_shape(node)
 
 
 def merge_concats(graph: Graph) -> Graph:

@@ -4,7 +4,7 @@
 import math
 from dataclasses import replace
 
-from firmware_gen.ir import Graph, MatMul, Node, PlaneProduct, Planes, Tiles, Value
+from firmware_gen.ir import Graph, InPlanes, MatMul, Node, PlaneProduct, Planes, Tiles, Value
 from firmware_gen.ir.costs import LIST, costs
 
 MULTIPLY = 2.3
@@ -31,11 +31,11 @@ def split_matmuls(graph: Graph, tiles: Tiles, deepest: int) -> Graph:
 
 def retiled(graph: Graph, tiles: Tiles) -> Graph:
     """The same for another array."""
-    own = [node for node in graph.nodes if isinstance(node, Planes | PlaneProduct)]
+    own = [node for node in graph.nodes if isinstance(node, InPlanes)]
     if all(node.tiles == tiles for node in own):
         return graph
     values = [Value(n.output, (_words(n.product, tiles),)) for n in own if isinstance(n, Planes)]
-    nodes = [replace(node, tiles=tiles) if isinstance(node, Planes | PlaneProduct) else node for node in graph.nodes]
+    nodes = [replace(node, tiles=tiles) if isinstance(node, InPlanes) else node for node in graph.nodes]
     return graph.with_nodes(nodes, values=values)
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from dataclasses import replace
 
-from firmware_gen.ir import IDENTITY, Activate, Activation, Combined, Fused, Graph, Node, OnCpu, Product, Slopes, Value
+from firmware_gen.ir import IDENTITY, Activate, Activated, Activation, Fused, Graph, Node, OnCpu, Product, Slopes, Value
 
 ON_CPU: dict[str, type[OnCpu]] = {"multiply": Product, "negative": Slopes}
 
 
-def exclude_each_other(combine: str, act: Activation) -> bool:
+def exclude_each_other(combine: str | None, act: Activation) -> bool:
     """Whether no layer does both: a product takes the multiplier of a slope."""
     return combine in ON_CPU and act.slope != 1
 
@@ -16,14 +16,14 @@ def split_products(graph: Graph) -> Graph:
     nodes: list[Node] = []
     values: list[Value] = []
     for node in graph.nodes:
-        if isinstance(node, Combined | Fused) and node.combine in ON_CPU:
-            nodes += _split(graph, node, values)
+        if isinstance(node, Activated) and node.combines in ON_CPU:
+            nodes += _split(graph, node, ON_CPU[node.combines], values)
         else:
             nodes.append(node)
     return graph.with_nodes(nodes, values=values)
 
 
-def _split(graph: Graph, node: Combined | Fused, values: list[Value]) -> list[Node]:
+def _split(graph: Graph, node: Activated, product: type[OnCpu], values: list[Value]) -> list[Node]:
     """The layer without the product, the product, the activation behind it; `values` grow by those between."""
     chain: list[Node] = []
     late = IDENTITY if isinstance(node, Fused) and node.residual == "after_act" else node.act
@@ -39,9 +39,9 @@ def _split(graph: Graph, node: Combined | Fused, values: list[Value]) -> list[No
         chain.append(
             replace(node, inputs=node.inputs[:1], output=operands[0], residual="none", combine="add", act=early)
         )
-    name = f"{node.name}.{node.combine}" if chain else node.name
+    name = f"{node.name}.{node.combines}" if chain else node.name
     output = node.output if late == IDENTITY else between("product")
-    chain.append(ON_CPU[node.combine](name=name, inputs=operands, output=output))
+    chain.append(product(name=name, inputs=operands, output=output))
     if late != IDENTITY:
         chain.append(Activate(name=f"{node.name}.act", inputs=(output,), output=node.output, act=late))
     return chain

@@ -8,10 +8,8 @@ from firmware_gen.ir import (
     AsStrided,
     Combined,
     Concat,
-    Fused,
     Graph,
     Layout,
-    Linear,
     Node,
     Reshape,
     Scale,
@@ -94,8 +92,9 @@ def find_maps(graph: Graph) -> Graph:
             strides = row_major(graph.out_shape(flatten))
             new[flatten] = AsStrided(name=flatten.name, inputs=flatten.inputs, output=flatten.output, strides=strides)
         here = flattened.enter(node)
-        if isinstance(node, Linear | Scale | Reshape) and node not in new:
-            new[node] = replace(node, in_map=here)
+        if node.has_in_map and node not in new:
+            fields: dict[str, Any] = {"in_map": here}
+            new[node] = replace(node, **fields)
     graph = substitute(graph, new)
     return find_maps(graph) if flattened.is_changed else graph
 
@@ -155,7 +154,7 @@ def _follows(graph: Graph, node: Node) -> bool:
 def _meeting(graph: Graph, node: Node, maps: dict[str, Map]) -> tuple[str, ...]:
     """Inputs that must lie alike, and may not; a constant lies as what it meets, and one number per row goes with any
     order."""
-    second = node.inputs[1] if isinstance(node, Combined | Fused) and len(node.inputs) > 1 else None
+    second = node.inputs[1] if node.combines else None
     if second and (second in graph.constants or graph.shape(second)[-1] == 1):
         return ()
     if second and isinstance(node, Combined) and maps.get(node.inputs[0]) == maps.get(second):

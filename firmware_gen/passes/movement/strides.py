@@ -49,7 +49,7 @@ def _swap_columns(graph: Draft, node: Node) -> bool:
 
 def _move(graph: Draft, node: Node) -> bool:
     """Make an AsStrided of what must, or should, be one."""
-    if not isinstance(node, Permute | Reshape | Slice):
+    if not isinstance(node, Taking):
         return False
     ordered = in_pytorch_order(graph, node.inputs[0])
     match node:
@@ -60,6 +60,8 @@ def _move(graph: Draft, node: Node) -> bool:
             moves = not ordered and not is_read_in_order(graph, node.inputs[0]) and reorders(graph, node)
         case Slice():
             moves = ordered and (_is_view(graph, node) or _only_products_read(graph, node.output))
+        case _:
+            return False
     if moves:
         graph.substitute({node: as_strided(graph, node)})
     return moves

@@ -209,6 +209,6 @@ def _why_alone(graph: ir.Graph, node: ir.Activate) -> str:
         return "it reads the input"
     if graph.read_once_by(producer.output) is not node:
         return f"the output of {producer.name} is also used without it"
-    if isinstance(producer, ir.Combined | ir.Fused) and exclude_each_other(producer.combine, node.act):
+    if exclude_each_other(producer.combines, node.act):
         return f"{producer.name} computes a product, and there is one multiplier for that and a slope"
     return f"{producer.name} ({producer.op}) cannot take it"
