@@ -63,7 +63,7 @@ def _(node: ir.Softmax, layer: Layer, network: Network, constants: Mapping[str, 
 
 
 @cpu_call.register
-def _(node: ir.Product | ir.Slopes, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
+def _(node: ir.Multiplying, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
     own, sources = network.graph.constants, list(layer.sources)
     places = [constants[t.storage] if t.storage in own else _arena(network, t) for t in (*sources, layer.target)]
     return product_call(node.kernel, elementwise(node, sources, layer.target), places)

@@ -141,10 +141,20 @@ class Softmax(OnCpu):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Product(OnCpu):
-    """`Mul`, where the hardware has no multiplying operand. kernel(a, steps, b, steps, out, steps, extent)."""
+class Multiplying(OnCpu):
+    """A product of two tensors, for hardware without a multiplying operand.
+    kernel(a, steps, b, steps, out, steps, extent)."""
 
     element_by_element = True
+
+    def layout(self, shape: Shape) -> Layout:
+        return Layout.ANY
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Product(Multiplying):
+    """`Mul`."""
+
     why = "a product of computed tensors, and multiply is off"
     kernel = "multiply"
 
@@ -155,15 +165,11 @@ class Product(OnCpu):
     def evaluate(self, *inputs: Tensor) -> Tensor:
         return inputs[0] * inputs[1]
 
-    def layout(self, shape: Shape) -> Layout:
-        return Layout.ANY
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Slopes(OnCpu):
-    """`PReLU`, where the hardware has no multiplying operand. kernel as that of `Product`."""
+class Slopes(Multiplying):
+    """`PReLU`."""
 
-    element_by_element = True
     why = "a slope for every channel, and multiply is off"
     kernel = "multiply_negative"
 
@@ -173,6 +179,3 @@ class Slopes(OnCpu):
 
     def evaluate(self, *inputs: Tensor) -> Tensor:
         return inputs[0].where(~inputs[0].signbit(), inputs[0] * inputs[1])
-
-    def layout(self, shape: Shape) -> Layout:
-        return Layout.ANY

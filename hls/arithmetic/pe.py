@@ -64,7 +64,10 @@ def _gate(clk, swap, load, load_diag, gate):
 
 
 @block
-def _pass_on(clk, valid, moves, a, swap, load, load_diag, valid_out, a_out, swap_out, load_out, load_diag_out):
+def _pass_on(clk, moves, left, right):
+    valid, a, swap, load, load_diag = left
+    valid_out, a_out, swap_out, load_out, load_diag_out = right
+
     @always(clk.posedge)
     def move():
         valid_out.next = valid
@@ -106,20 +109,7 @@ def aligned_pe(
     active = Signal(intbv(0)[8:])
     product = Signal(intbv(0, min=psum.min, max=psum.max))
     weights = _weights(clk, swap, load, load_diag, weight, diag_weight if diagonal else None, active)
-    right = _pass_on(
-        clk=clk,
-        valid=valid,
-        moves=some,
-        a=a,
-        swap=swap,
-        load=load,
-        load_diag=load_diag,
-        valid_out=valid_out,
-        a_out=a_out,
-        swap_out=swap_out,
-        load_out=load_out,
-        load_diag_out=load_diag_out,
-    )
+    left, right = (valid, a, swap, load, load_diag), (valid_out, a_out, swap_out, load_out, load_diag_out)
 
     @always(clk.posedge)
     def multiply_add():
@@ -131,7 +121,7 @@ def aligned_pe(
         if valid_out:
             psum_out.next = psum + product
 
-    return weights, right, multiply_add
+    return weights, _pass_on(clk, some, left, right), multiply_add
 
 
 @unit(out="valid_out a_out swap_out load_out load_diag_out psum_out")
@@ -158,21 +148,9 @@ def fma_pe(
     active = Signal(intbv(0)[8:])
     gate = Signal(False)
     weights = _weights(clk, swap, load, load_diag, weight, diag_weight if diagonal else None, active)
-    right = _pass_on(
-        clk=clk,
-        valid=valid,
-        moves=valid,
-        a=a,
-        swap=swap,
-        load=load,
-        load_diag=load_diag,
-        valid_out=valid_out,
-        a_out=a_out,
-        swap_out=swap_out,
-        load_out=load_out,
-        load_diag_out=load_diag_out,
-    )
+    left, right = (valid, a, swap, load, load_diag), (valid_out, a_out, swap_out, load_out, load_diag_out)
     multiply_add = fp32_int8_fma(clk, a, active, gate, psum, psum_out)
+    passed = _pass_on(clk, valid, left, right)
     if diagonal:  # never off: its gate is constant
-        return weights, right, multiply_add
-    return weights, right, multiply_add, _gate(clk, swap, load, load_diag, gate)
+        return weights, passed, multiply_add
+    return weights, passed, multiply_add, _gate(clk, swap, load, load_diag, gate)
