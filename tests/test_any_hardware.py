@@ -20,10 +20,10 @@ from sim.build import accelerator_files
 from sim.firmware import compile_firmware
 from sim.run import run_soc
 from sim.toolchain import lint
-from tests import test_xheep
+from tests import xheep_project
 from tests.xheep_checkouts import sources
 
-heep = test_xheep.heep
+heep = xheep_project.heep
 DATA = Path(__file__).parent / "sim_data"
 
 SOURCE = """\
