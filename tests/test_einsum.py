@@ -14,7 +14,6 @@ from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes
-from hls.errors import HeepgenError
 
 
 class Einsum(nn.Module):
@@ -47,6 +46,10 @@ CASES = {
     "the constant first": ("oi,bit->bot", (1, 4, 6), (5, 4), None),
     "ellipsis": ("...i,oi->...o", (2, 3, 4), None, (5, 4)),
     "ellipses of two": ("...ij,...jk", (1, 2, 3, 3), None, None),
+    "diagonal": ("bii->bi", (2, 3, 3), None),
+    "trace": ("bii->b", (2, 3, 3), None),
+    "diagonal of a product": ("bijj,ik->jkb", (1, 2, 3, 3), None, (2, 4)),
+    "diagonal of three": ("iii->i", (3, 3, 3), None),
     "sorted by itself": ("ca,ab", (2, 4), None, (4, 3)),
 }
 
@@ -83,8 +86,3 @@ def test_it_is_that_of_onnx(name, tmp_path):
     (want,) = ReferenceEvaluator(proto).run(None, {"x": x})
     got = GraphModule(run_passes(import_model(load_model(tmp_path / "m.onnx"))))(torch.from_numpy(x))
     np.testing.assert_allclose(got.numpy(), want, atol=2e-5)
-
-
-def test_diagonals_are_refused():
-    with pytest.raises(HeepgenError, match="bii->bi takes a diagonal"):
-        import_model(Einsum("bii->bi", None), (1, 3, 3))

@@ -51,6 +51,19 @@ class Functional(nn.Module):
         return F.softmax(self.b(F.dropout(x, training=self.training)), dim=1)
 
 
+class Sampled(nn.Module):
+    """Where an affine transformation of its own places the outputs, some of them outside of the input."""
+
+    def __init__(self, batch=1, **options):
+        super().__init__()
+        self.options = options
+        self.register_buffer("transformation", torch.zeros(batch, 2, 3))
+
+    def forward(self, x):
+        grid = F.affine_grid(self.transformation, (len(self.transformation), 3, 4, 7), self.options["align_corners"])
+        return torch.relu(F.grid_sample(x, grid, **self.options))
+
+
 class InPlace(nn.Module):
     """relu_ whose result is not used by name."""
 
@@ -403,6 +416,13 @@ MODELS = {
         ),
         (1, 2, 4, 4),
     ),
+    "sampled": (Sampled(mode="bilinear", align_corners=False), (1, 3, 6, 5)),
+    "sampled at the borders": (Sampled(padding_mode="border", align_corners=True), (1, 3, 6, 5)),
+    "nearest, reflected": (Sampled(mode="nearest", padding_mode="reflection", align_corners=False), (1, 3, 6, 5)),
+    "sampled cubic, a grid for each": (Sampled(2, mode="bicubic", align_corners=False), (2, 3, 6, 5)),
+    "roll of all": (Call(lambda x: x.roll(-3)), (1, 2, 4, 4)),
+    "slope of evaluation": (nn.Sequential(nn.Linear(4, 3), nn.RReLU(0.1, 0.35)), (2, 4)),
+    "statistics of training": (nn.InstanceNorm2d(3, affine=True, track_running_stats=True), (2, 3, 4, 5)),
     "spectral norm": (nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)), (1, 4)),
     "train mode": (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(0.9)).train(), (2, 4)),
 }
@@ -488,7 +508,12 @@ REFUSED = {
     "output of integers": (Call(lambda x: (x > 0).sum(1)), (1, 2, 4, 4), ["output 0", "int64", ".float()"]),
     "integers of one byte": (Call(lambda x: x.to(torch.int8).float()), (1, 2), ["_to_copy", "int8", "int64"]),
     "remainder of 0.3": (Call(lambda x: x % 0.3), (1, 2), ["remainder", "power of two"]),
-    "roll of all": (Call(lambda x: x.roll(1)), (1, 2, 4, 4), ["roll", "name one with dims"]),
+    "mask": (Call(lambda x: x[:, torch.tensor([True, False, True])]), (2, 3), ["by a mask", "mask.nonzero()"]),
+    "computed grid": (
+        Call(lambda x: F.grid_sample(x, x.transpose(1, 3), align_corners=False)),
+        (1, 2, 4, 4),
+        ["grid is computed", "buffer"],
+    ),
     "many stretches": (Call(lambda x: x.flip(1)), (1, 99), ["flip", "99 stretches", "64 at most"]),
     "odd factor": (nn.Upsample(scale_factor=1.3), (1, 2, 5, 4), ["upsample", "=1.3 makes 5 of 4", "give size"]),
     "crop of everything": (nn.Sequential(nn.ZeroPad2d((-8, 1, 0, 0))), (1, 2, 8, 8), ["layer 0", "crops everything"]),

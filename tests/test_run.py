@@ -276,11 +276,11 @@ def test_inputs_of_the_wrong_shape_name_both(model, app, tmp_path):
 
 
 def test_a_model_with_an_unsupported_layer_leaves_no_folder(tmp_path):
-    network = nn.Sequential(nn.Linear(4, 4), nn.RReLU()).eval()
-    torch.export.save(torch.export.export(network, (torch.zeros(1, 4),)), tmp_path / "rrelu.pt2")
-    message = refused("sw", tmp_path / "rrelu.pt2", "-o", tmp_path / "out")
-    assert "rrelu" in message.lower()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["rrelu.pt2"]
+    network = nn.Sequential(nn.ReLU(), nn.Conv3d(1, 1, 2)).eval()
+    torch.export.save(torch.export.export(network, (torch.zeros(1, 1, 3, 3, 3),)), tmp_path / "solid.pt2")
+    message = refused("sw", tmp_path / "solid.pt2", "-o", tmp_path / "out")
+    assert "conv3d" in message.lower()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["solid.pt2"]
 
 
 def test_a_model_that_is_too_big_says_by_how_much(tmp_path):

@@ -100,6 +100,7 @@ ROWS = (
         "",
         "array, with fixed weights, or as products with constant matrices, 16 bits a number",
     ),
+    ("grid_sampler", "GridSample", "with a constant grid, as a product with a constant matrix, 16 bits a number"),
     ("", "Col2Im", "as a transposed convolution with ones"),
     ("pixel_shuffle pixel_unshuffle channel_shuffle", "DepthToSpace SpaceToDepth", COPY),
     ("reshape", "Reshape Flatten Squeeze Unsqueeze", FREE),

@@ -245,6 +245,11 @@ def _operands(
     reads="input weight bias running_mean running_var training eps",
 )
 def _batch_norm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return emit_batch_norm(imp, node, a)
+
+
+def emit_batch_norm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """Append what normalises by running statistics."""
     imp.rank(node, a["input"], (2, 3, 4), "(N, F), (N, C, L) or (N, C, H, W)")
     mean = imp.weight(node, a["running_mean"], "running mean")
     variance = imp.weight(node, a["running_var"], "running variance")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from firmware_gen.frontend.exported.importer import Importer
 
+from firmware_gen.frontend.aten.layers import emit_batch_norm
 from firmware_gen.frontend.aten.registry import handles
 
 
@@ -48,7 +49,7 @@ def _group_norm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 @handles("instance_norm", reads="input weight bias running_mean running_var use_input_stats momentum eps")
 def _instance_norm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     if not a["use_input_stats"]:
-        raise imp.refuse(node, "it uses running statistics; use BatchNorm, or track_running_stats=False")
+        return emit_batch_norm(imp, node, a)
     return _of_groups(imp, node, a, imp.shape(a["input"])[1])
 
 

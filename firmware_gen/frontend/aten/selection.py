@@ -232,10 +232,10 @@ def _flip(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 
 @handles("roll", reads="self shifts dims", truths=True)
 def _roll(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    if not a["dims"]:
-        raise imp.refuse(node, "it rolls through all dimensions; name one with dims")
-    value = a["self"]
-    for shift, dim in zip(a["shifts"], a["dims"], strict=True):
+    value, dims = str(a["self"]), a["dims"]
+    if not dims:  # through all of them
+        value, dims = imp.inner(node, ir.Reshape, value, shape=(1, math.prod(imp.shape(value)))), [1]
+    for shift, dim in zip(a["shifts"], dims, strict=True):
         size = imp.shape(value)[dim]
         value = taken(imp, node, value, dim, [(i - shift) % size for i in range(size)])
     return imp.emit(node, ir.Reshape, value)
@@ -253,6 +253,8 @@ def _positions(imp: Importer, node: fx.Node, index: str | torch.Tensor, size: in
 
 
 def _constant(imp: Importer, node: fx.Node, index: str | torch.Tensor) -> torch.Tensor:
+    if isinstance(index, torch.Tensor) and index.dtype == torch.bool:
+        raise imp.refuse(node, "it takes by a mask; make a buffer of the numbers of what is kept, mask.nonzero()")
     if not isinstance(index, torch.Tensor) or index.dtype not in (torch.int32, torch.int64):
         raise imp.refuse(node, "its indices are computed; constant numbers are supported")
     return index

@@ -215,6 +215,27 @@ def _by_matrices(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Reshape, value)
 
 
+@handles("grid_sampler", "grid_sampler_2d", reads="input grid interpolation_mode padding_mode align_corners")
+def _grid_sampler(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """A product of every channel's pixels with a constant matrix, which torch's operator makes of the unit matrix."""
+    imp.rank(node, a["input"], (4,), "(N, C, H, W)")
+    if isinstance(a["grid"], str):
+        raise imp.refuse(node, "its grid is computed; make it a buffer of the model, or resize with Upsample")
+    batch, channels, *size = imp.shape(a["input"])
+    pixels = math.prod(size)
+    grid = torch.from_numpy(imp.weight(node, a["grid"], "grid"))
+    units = torch.eye(pixels).double().reshape(1, pixels, *size).expand(batch, -1, -1, -1)
+    options = a["interpolation_mode"], a["padding_mode"], a["align_corners"]
+    matrices = torch.ops.aten.grid_sampler(units, grid, *options).flatten(2)
+    matrices = matrices if (matrices != matrices[:1]).any() else matrices[:1]
+    rows = (batch, channels, pixels)
+    value = imp.inner(node, ir.Reshape, a["input"], shape=rows)
+    constant = imp.constant(node, imp.weight(node, matrices, "matrix"))
+    fields = product_fields(rows, tuple(matrices.shape))
+    value = imp.inner(node, ir.MatMul, value, constant, shape=(*rows[:2], matrices.shape[2]), scale=1.0, **fields)
+    return imp.emit(node, ir.Reshape, value)
+
+
 @handles(
     "view",
     "reshape",

@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-from hls.errors import HeepgenError
-
 _ATEN = torch.ops.aten
 
 Term = tuple[torch.Tensor, str]
@@ -20,9 +18,9 @@ Term = tuple[torch.Tensor, str]
 
 
 def einsum(equation: str, tensors: Sequence[torch.Tensor], path: Sequence[int] | None = None) -> torch.Tensor:
-    """What torch.einsum computes; tensors are taken two at a time, from the left. HeepgenError for diagonals."""
+    """What torch.einsum computes; tensors are taken two at a time, from the left."""
     letters, result = _terms(equation, [tensor.ndim for tensor in tensors])
-    terms = list(zip(tensors, letters, strict=True))
+    terms = [_diagonal(term) for term in zip(tensors, letters, strict=True)]
     while len(terms) > 1:
         first, second, *rest = terms
         terms = [_product(first, second, {*result, *(letter for _, own in rest for letter in own)}), *rest]
@@ -44,9 +42,18 @@ def _terms(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
         joined = "".join(terms)
         result = every + "".join(sorted(x for x in set(joined) - others if joined.count(x) == 1))
     result = result.replace("...", every)
-    if any(len(set(term)) < len(term) for term in terms):
-        raise HeepgenError(f"einsum {equation} takes a diagonal, which is not supported; write it with other operators")
     return terms, result
+
+
+def _diagonal(term: Term) -> Term:
+    """A tensor without the dimensions of letters that it has twice, whose diagonal is its last one."""
+    tensor, own = term
+    for letter in dict.fromkeys(own):
+        while own.count(letter) > 1:
+            first, second = own.index(letter), own.rindex(letter)
+            tensor = torch.diagonal(tensor, 0, first, second)
+            own = own[:first] + own[first + 1 : second] + own[second + 1 :] + letter
+    return tensor, own
 
 
 def _product(first: Term, second: Term, kept: Collection[str]) -> Term:
@@ -282,6 +289,11 @@ def _cdist(first: torch.Tensor, second: torch.Tensor, p: float, compute_mode: in
     return torch.linalg.vector_norm(first.unsqueeze(-2) - second.unsqueeze(-3), p, -1)
 
 
+def _rrelu(x: torch.Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *_: Any) -> torch.Tensor:
+    """In evaluation, its slope is the middle one."""
+    return torch.nn.functional.leaky_relu(x, (lower + upper) / 2)
+
+
 WRITTEN: Mapping[torch._ops.OperatorBase, Callable[..., torch.Tensor]] = {
     _ATEN.einsum.default: einsum,
     _ATEN.slice_scatter.default: _slice_scatter,
@@ -304,6 +316,7 @@ WRITTEN: Mapping[torch._ops.OperatorBase, Callable[..., torch.Tensor]] = {
     _ATEN.take_along_dim.default: _take_along_dim,
     _ATEN.clamp.Tensor: _clamp,
     _ATEN.bilinear.default: _bilinear,
+    _ATEN.rrelu.default: _rrelu,
     _ATEN.var_mean.correction: _var_mean,
     _ATEN.std_mean.correction: _std_mean,
     _ATEN.avg_pool3d.default: _avg_pool3d,

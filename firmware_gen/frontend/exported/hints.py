@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What to use instead of an operator that is not supported."""
 
-_RESIZE = "use bilinear or nearest-neighbour Upsample, followed by Conv2d where it has to learn"
 _OUTSIDE = "return the scores, and compute it from them outside"
 _BEFORE = "compute it before, and feed in the result"
 _WRITE = "compute a new tensor with torch.cat or torch.where's arithmetic form instead of writing into one"
@@ -15,8 +14,7 @@ QUANTISED_ACTIVATIONS = (
 )
 
 HINTS = (
-    dict.fromkeys(("grid_sampler", "grid_sampler_2d"), _RESIZE)
-    | dict.fromkeys(("argmax", "argmin", "topk", "sort", "argsort", "nonzero", "median"), _OUTSIDE)
+    dict.fromkeys(("argmax", "argmin", "topk", "sort", "argsort", "nonzero", "median"), _OUTSIDE)
     | dict.fromkeys(("embedding", "embedding_bag", "one_hot", "stft", "fft_rfft"), _BEFORE)
     | dict.fromkeys(
         ("copy", "fill", "zero", "slice_scatter", "select_scatter", "index_put", "scatter_reduce", "masked_scatter"),
@@ -32,11 +30,7 @@ HINTS = (
     | dict.fromkeys(("empty", "empty_like", "new_empty"), _DRAWN)
     | dict.fromkeys(("fractional_max_pool2d", "lp_pool2d"), _POOL)
     | dict.fromkeys(("max_unpool2d", "max_unpool3d"), _UNPOOL)
-    | {
-        "local_response_norm": "use BatchNorm instead",
-        "rrelu": "use LeakyReLU with its slope in evaluation, (lower + upper) / 2",
-        "bernoulli": "call model.eval() before torch.export.export",
-    }
+    | {"local_response_norm": "use BatchNorm instead", "bernoulli": "call model.eval() before torch.export.export"}
 )
 
 ANY = "write it with operators that are, or compute it outside of the model"

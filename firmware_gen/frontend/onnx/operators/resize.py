@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX's Resize."""
+"""ONNX's Resize and GridSample."""
 
 from __future__ import annotations
 
@@ -149,3 +149,16 @@ def _linear(node: Node, places: Mapping[int, Sequence[Fraction]]) -> Function:
 def _inside(places: Sequence[Fraction], size: int) -> list[Fraction]:
     """Places beyond the ends are at them."""
     return [min(max(place, Fraction(0)), Fraction(size - 1)) for place in places]
+
+
+SAMPLING = {name: name for name in ("bilinear", "nearest", "bicubic")} | {"linear": "bilinear", "cubic": "bicubic"}
+"""PyTorch's names, by those of all versions."""
+
+
+@handles("GridSample", 22, "xw", "align_corners",
+         mode=tuple(SAMPLING), padding_mode=("zeros", "border", "reflection"))  # fmt: skip
+def _grid_sample(node: Node) -> Function:
+    if len(node.shape()) != 4:
+        raise node.refuse(f"its input has shape {node.shape()}; two dimensions of space are supported")
+    mode, padding, aligned = SAMPLING[node.get("mode")], node.get("padding_mode"), bool(node.get("align_corners"))
+    return lambda x, grid: F.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=aligned)

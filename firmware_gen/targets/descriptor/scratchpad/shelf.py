@@ -13,6 +13,9 @@ class Shelf:
         self._buffers: dict[str, Buffer] = {}
         self.offsets: dict[str, int] = {}
         self._alive: dict[int, list[str]] = {}  # by step
+        self._born: dict[int, list[str]] = {}
+        self._near: dict[str, set[str]] = {}
+        """The others that a buffer meets, which live at one of its steps."""
 
     def add(self, buffer: Buffer, limit: int) -> bool:
         """Whether all buffers end at `limit` with this one beside them; if not, nothing changes."""
@@ -24,7 +27,7 @@ class Shelf:
             while moved and moved[0] == key:
                 heapq.heappop(moved)
             name = key[-1]
-            own, near = self._buffers[name], self._meeting(name)
+            own, near = self._buffers[name], self._near[name]
             taken = sorted((self.offsets[n], self._end(n)) for n in near if self._key(n) < key)
             offset = best_gap(taken, rounded(own.size), own.align)
             if offset == self.offsets.get(name):
@@ -40,19 +43,24 @@ class Shelf:
         return True
 
     def _insert(self, buffer: Buffer) -> None:
-        self._buffers[buffer.name] = buffer
+        near = set(self._alive.get(buffer.born, ()))
+        for step in range(buffer.born + 1, buffer.dies + 1):
+            near.update(self._born.get(step, ()))
+        self._buffers[buffer.name], self._near[buffer.name] = buffer, near
+        for other in near:
+            self._near[other].add(buffer.name)
+        self._born.setdefault(buffer.born, []).append(buffer.name)
         for step in range(buffer.born, buffer.dies + 1):
             self._alive.setdefault(step, []).append(buffer.name)
 
     def _undo(self, buffer: Buffer, before: dict[str, int | None]) -> None:
         self.offsets |= {name: offset for name, offset in before.items() if offset is not None}
+        self._born[buffer.born].remove(buffer.name)
         for step in range(buffer.born, buffer.dies + 1):
             self._alive[step].remove(buffer.name)
+        for other in self._near.pop(buffer.name):
+            self._near[other].remove(buffer.name)
         del self._buffers[buffer.name], self.offsets[buffer.name]
-
-    def _meeting(self, name: str) -> set[str]:
-        own = self._buffers[name]
-        return {other for step in range(own.born, own.dies + 1) for other in self._alive[step]} - {name}
 
     def _key(self, name: str) -> tuple[int, int, str]:
         buffer = self._buffers[name]
