@@ -437,8 +437,8 @@ def test_pictures(subject):
     for mark in picture.more["front"]:
         assert 0 < mark["x"] < picture.width and 0 < mark["y"] < picture.height
     line = figures.progress(subject.path)
-    assert len(line.more["marks"]) == len(subject.path.steps) + 1
-    assert all(math.isfinite(mark["y"]) for mark in line.more["marks"])
+    assert len(line.more["dots"]) == len(subject.path.steps) + 1
+    assert all(math.isfinite(mark["y"]) for mark in line.more["dots"])
 
 
 def test_stages_are_all_explained():

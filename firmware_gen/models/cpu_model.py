@@ -418,9 +418,9 @@ def _pool_model(op: Windowed, x: np.ndarray, aux: np.ndarray | None) -> np.ndarr
     taps = [(ky, kx) for ky in range(op.kernel[0]) for kx in range(op.kernel[1])]
     acc: np.ndarray = np.zeros((op.channels, op.out_height, op.out_width), _F)
     if op.maximum:
-        cut = ~np.logical_and.reduce([_tap(op, *t)[2] for t in taps])
-        acc = np.broadcast_to(np.where(cut, _F(op.pad_value), _F(0)), (op.channels, *cut.shape))
-        empty = ~cut
+        outside = ~np.logical_and.reduce([_tap(op, *t)[2] for t in taps])
+        acc = np.broadcast_to(np.where(outside, _F(op.pad_value), _F(0)), (op.channels, *outside.shape))
+        empty = ~outside
     with np.errstate(all="ignore"):
         for ky, kx in taps:
             rows, cols, inside = _tap(op, ky, kx)

@@ -48,7 +48,7 @@ def front(subject: Subject, x: Axis, y: Axis, width: float = 760, height: float 
     at_x, at_y, ticks, rows, frame = _plane([_on(x, p) for p in every], [_on(y, p) for p in every], width, height, 64.0)
     largest = max((area.of(p) or 0 for p in [*best, *way]), default=0) if area else 0
 
-    def mark(point: Point) -> dict[str, Any]:
+    def dot(point: Point) -> dict[str, Any]:
         share = _on(area, point) / largest if area and largest else 0
         return {
             "x": at_x(_on(x, point)),
@@ -59,14 +59,14 @@ def front(subject: Subject, x: Axis, y: Axis, width: float = 760, height: float 
 
     labels: list[dict[str, Any]] = []
     for label, point in choices(subject):
-        own = mark(point)
+        own = dot(point)
         level = min([other["label_y"] for other in labels if abs(other["x"] - own["x"]) < _WIDE] + [own["y"] - 3])
         side = "end" if own["x"] > width / 2 else "start"
         labels.append(own | {"name": f"{label}: {short_name_of(point)}", "anchor": side, "label_y": level - 14})
     more: dict[str, Any] = {
         **frame,
-        "dots": [mark(p) for p in others],
-        "front": [mark(p) for p in best],
+        "dots": [dot(p) for p in others],
+        "front": [dot(p) for p in best],
         "labels": labels,
         "x": x.label,
         "y": y.label,
@@ -91,7 +91,7 @@ def progress(path: Path, width: float = 760, height: float = 240) -> Picture | N
     low, high = min(p.cycles for p in points), max(p.cycles for p in points)
     at_y = logarithmic(max(low, 1) / 1.2, high * 1.2, bottom, 10.0)
     wide = (width - left - 24) / (len(points) - 1)
-    marks: list[dict[str, Any]] = [
+    dots: list[dict[str, Any]] = [
         {
             "x": left + wide * number,
             "y": at_y(max(point.cycles, 1)),
@@ -100,9 +100,9 @@ def progress(path: Path, width: float = 760, height: float = 240) -> Picture | N
         for number, point in enumerate(points)
     ]
     every = -(-len(points) // 24)
-    ticks = tuple(Tick(mark["x"], str(n)) for n, mark in enumerate(marks) if n % every == 0)
+    ticks = tuple(Tick(dot["x"], str(n)) for n, dot in enumerate(dots) if n % every == 0)
     rows = tuple(Tick(at_y(v), f"{v:,.0f}") for v in round_values(max(low, 1) / 1.2, high * 1.2))
-    line = _line([(mark["x"], mark["y"]) for mark in marks])
+    line = _line([(dot["x"], dot["y"]) for dot in dots])
     return Picture(
         width=width,
         height=height,
@@ -110,7 +110,7 @@ def progress(path: Path, width: float = 760, height: float = 240) -> Picture | N
         ticks=ticks,
         rows=rows,
         lines=(line,),
-        more={"marks": marks, "left": left, "bottom": bottom},
+        more={"dots": dots, "left": left, "bottom": bottom},
     )
 
 

@@ -114,7 +114,7 @@ def layer_bars(rows: Sequence[Row], width: float = 760, left: float = 180) -> Pi
         return None
     most = max(max(row.best or 0, row.bound or 0, row.estimate or 0) for row in shown)
     scale = (width - left - 90) / most
-    boxes, marks = [], []
+    boxes, levels = [], []
     for number, row in enumerate(shown):
         y, cycles = 22.0 * number, row.best or 0
         words = [f"{name} {value:,}" for name, value in _cycles_of(row)]
@@ -125,9 +125,9 @@ def layer_bars(rows: Sequence[Row], width: float = 760, left: float = 180) -> Pi
         )
         for value, kind in ((row.bound, "bound"), (row.estimate if row.cycles is not None else None, "estimate")):
             if value:
-                marks.append({"x": left + scale * value, "y": y + 2, "kind": kind})
+                levels.append({"x": left + scale * value, "y": y + 2, "kind": kind})
     reach = [scale * max(row.best or 0, row.bound or 0, row.estimate or 0) for row in shown]
-    more = {"left": left, "marks": marks, "values": [row.best for row in shown], "reach": reach}
+    more = {"left": left, "levels": levels, "values": [row.best for row in shown], "reach": reach}
     return Picture(width, 22.0 * len(shown) + 4, tuple(boxes), more=more)
 
 

@@ -19,7 +19,6 @@ from hls.output import write_file
 
 TABLE = Path(__file__).with_name("sram.json")
 ORIGIN = "CACTI 7, 45 nm, low standby power (itrs-lstp), 300 K"
-NANOMETRES = 45
 BUS_BITS = 32
 """Width of a bank of the system's RAM."""
 

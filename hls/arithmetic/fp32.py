@@ -14,7 +14,6 @@ from hls.lib.zeros import leading_zeros
 
 NAN = 0x7FC00000
 POS_INF = 0x7F800000
-NEG_INF = 0xFF800000
 NEG_ZERO = 0x80000000
 ONE = 0x3F800000
 

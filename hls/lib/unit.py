@@ -93,8 +93,8 @@ class Unit(BlockDecorator):
     def __init__(self, func: Callable[..., object], outputs: str) -> None:
         super().__init__(func)
         self.outputs = frozenset(outputs.split())
-        parameters = inspect.signature(func).parameters.values()
         self.signature = inspect.signature(func)
+        parameters = self.signature.parameters.values()
         self.port_names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self.defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
         unknown = {o.split(".")[0] for o in self.outputs} - set(self.port_names)

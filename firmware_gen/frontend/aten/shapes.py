@@ -351,12 +351,12 @@ def _summands(places: torch.Tensor, values: torch.Tensor, shape: Sequence[int]) 
         yield total.float().reshape(tuple(shape))
         return
     found: Counter[int] = Counter()
-    turns = []
+    rounds = []
     for place in flat.tolist():
-        turns.append(found[place])
+        rounds.append(found[place])
         found[place] += 1
-    for turn in range(max(turns) + 1):
-        own = torch.tensor(turns) == turn
+    for number in range(max(rounds) + 1):
+        own = torch.tensor(rounds) == number
         yield torch.zeros(math.prod(shape)).index_put((flat[own],), values[own]).reshape(tuple(shape))
 
 

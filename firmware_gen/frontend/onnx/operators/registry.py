@@ -51,6 +51,9 @@ HANDLERS: dict[str, Handler] = {}
 def handles(
     names: str, newest: int, inputs: str = "x", attributes: str = "", **values: tuple[Any, ...]
 ) -> Callable[[Build], Build]:
+    """Registers the builder of the ONNX operators `names`, separated by blanks, as those of `attributes` are that may
+    have any value; `values` are the others understood, each with what it may be. See `Handler`."""
+
     def register(build: Build) -> Build:
         understood: dict[str, tuple[Any, ...] | None] = {**dict.fromkeys(attributes.split()), **values}
         HANDLERS.update({name: Handler(build, newest, inputs, understood) for name in names.split()})
@@ -60,4 +63,5 @@ def handles(
 
 
 def plain(names: str, function: Function, newest: int, inputs: str = "x") -> None:
+    """Registers operators without attributes, each of which is one function of tensors."""
     handles(names, newest, inputs)(lambda node: function)
