@@ -15,6 +15,7 @@ from firmware_gen.models.fake_quant import GraphModule
 from hls.config import Config
 from hls.errors import HeepgenError
 from tests.imported import assert_imported_as_it_is
+from tests.random_torch import Holder
 
 RNG = np.random.default_rng(43)
 W = torch.from_numpy(RNG.normal(size=(4, 4))).float()
@@ -103,6 +104,9 @@ FUNCTIONS = {
     "a number": lambda x: x * torch.sigmoid(x.mean() * x.max() + torch.dot(x[0, 0], x[0, 1])),
     "whole numbers": lambda x: x.floor() + (3 * x).ceil() - (4 * x).trunc() + (x * 2).round() + x.round(decimals=1),
     "remainders": lambda x: x % 2.0 + torch.fmod(x, 0.5) + (3 * x) // 4.0 + torch.frac(x),
+    "arcs": lambda x: torch.atan(5 * x) + torch.asin(torch.tanh(3 * x)) * torch.acos(x.clamp(-1, 1)),
+    "angles": lambda x: torch.atan2(x[:, :2], x[:, 2:]) + torch.atan2(x[:, :1], torch.zeros(4)),
+    "area functions": lambda x: torch.asinh(4 * x) + torch.acosh(1 + x.abs()) - torch.atanh(0.9 * torch.tanh(x)),
     "sin, cos, tan": lambda x: torch.sin(30 * x) + torch.cos(x) * torch.tan(x / 2),
     "bicubic": lambda x: (
         image(x, size=(5, 9), mode="bicubic") + image(x, scale_factor=2.3, mode="bicubic")[..., :5, :9]
@@ -137,6 +141,15 @@ FUNCTIONS = {
 def test_function(name, saved, tmp_path):
     model, x = Behind(FUNCTIONS[name]).eval(), torch.from_numpy(RNG.normal(size=(1, 4, 4))).float()
     assert_imported_as_it_is(model, x, tmp_path if saved else None)
+
+
+def test_angles_on_the_axes_and_arcs_at_their_ends():
+    y, x = torch.meshgrid(*[torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0])] * 2, indexing="ij")
+    model, points = Holder(lambda p: torch.atan2(p[:, 0], p[:, 1])), torch.stack([y.reshape(-1), x.reshape(-1)], 1)
+    arcs, ends = Holder(lambda x: torch.cat([torch.asin(x), torch.acos(x)], 1)), torch.tensor([[-1.0, 0.0, 1.0]])
+    for function, inputs in ((model, points), (arcs, ends)):
+        found = CodeGenerator(function, inputs, config=Config(rows=2, cols=2)).reference().output
+        np.testing.assert_allclose(found, function(inputs), rtol=0, atol=2.0**-13)
 
 
 def test_pooling_of_what_lies_in_columns_after_run_decompositions():

@@ -40,6 +40,7 @@ TORCH = {
     "logsigmoid": F.logsigmoid,
     "softsign": F.softsign,
     "erf": torch.erf,
+    "atan": torch.atan,
     "decay": lambda x: torch.exp(-x.clamp(min=0)),
 }
 PARAMETERS = [

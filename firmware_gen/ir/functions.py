@@ -71,6 +71,7 @@ LABELS = {
     "logsigmoid": "LogSigmoid",
     "softsign": "Softsign",
     "erf": "erf",
+    "atan": "atan",
     "decay": "exp(-x)",
 }
 """Names for the eye, as in torch.nn."""
@@ -110,6 +111,7 @@ _EVALUATE: dict[str, Evaluate] = {
     "logsigmoid": lambda F, x: F.logsigmoid(x),
     "softsign": lambda F, x: F.softsign(x),
     "erf": _plain("erf"),
+    "atan": _plain("atan"),
     "decay": lambda F, x: (-x.clamp(min=0)).exp(),
     **{name: _comparison(name) if name in COMPARISONS else _plain(name) for name in PARTS},
 }

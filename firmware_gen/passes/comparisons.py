@@ -69,13 +69,20 @@ def _is_comparison(node: Node) -> bool:
     return isinstance(node, Activate) and node.act.function is not None and node.act.function.name in COMPARISONS
 
 
+def _is_bounded(graph: Graph, node: Node) -> bool:
+    """Whether a function of 1 / x is of what is clamped above 0."""
+    clamp = graph.producer(node.inputs[0])
+    inverts = isinstance(node, Activate) and node.act.function and node.act.function.name in ("reciprocal", "rsqrt")
+    return bool(inverts) and isinstance(clamp, Activate) and clamp.act.low > 0
+
+
 def _infinite(graph: Graph, value: str) -> str | None:
     """A function without a table that a value is computed from, element by element."""
     node = graph.producer(value)
     if node is None or _is_comparison(node):
         return None
     if isinstance(node, Activate) and node.act.function and node.act.function.name in ELEMENTARY.keys() - set(FINITE):
-        return node.act.function.name
+        return None if _is_bounded(graph, node) else node.act.function.name
     if node.of_single_elements or not node.computes:
         return next((found for v in node.inputs if (found := _infinite(graph, v))), None)
     return None

@@ -31,12 +31,12 @@ ROWS = (
     ("leaky_relu prelu abs", "LeakyRelu PRelu Abs", FUSED),
     (
         "sigmoid gelu elu celu softplus log_sigmoid glu",
-        "Sigmoid Tanh Swish Gelu HardSigmoid HardSwish Elu Celu Selu Softplus Softsign Mish Erf",
+        "Sigmoid Tanh Swish Gelu HardSigmoid HardSwish Elu Celu Selu Softplus Softsign Mish Erf Atan",
         FUNCTION,
     ),
     (
         "exp expm1 log1p exp2 log2 sinh erfc round frac tan",
-        "Exp Log Reciprocal Sqrt Sin Cos Tan Sinh Cosh Floor Ceil Round",
+        "Exp Log Reciprocal Sqrt Sin Cos Tan Sinh Cosh Asin Acos Asinh Acosh Atanh Floor Ceil Round",
         "in a function of the row above where one is written with them, else CPU",
     ),
     (

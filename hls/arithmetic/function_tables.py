@@ -83,6 +83,7 @@ FUNCTIONS = {
     "logsigmoid": Definition(lambda x: -np.logaddexp(0, -x)),
     "softsign": Definition(lambda x: x / (1 + np.abs(x))),
     "erf": Definition(_erf),
+    "atan": Definition(np.arctan),
     "decay": Definition(lambda x: np.exp(-np.maximum(x, 0))),
 }
 """By name, as PyTorch defines them: gelu_tanh is GELU with approximate="tanh", quick_gelu is x * sigmoid(1.702 x).

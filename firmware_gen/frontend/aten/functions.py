@@ -37,9 +37,10 @@ def function_step(imp: Importer, node: fx.Node, source: str, name: str, *paramet
     return imp.inner(node, ir.Activate, source, shape=imp.shape(source), act=act)
 
 
-@handles("sigmoid", "tanh", "silu", "hardsigmoid", "hardswish", "selu", "mish", "erf", "special_erf")
+@handles("sigmoid", "tanh", "silu", "hardsigmoid", "hardswish", "selu", "mish", "erf", "special_erf", "atan", "arctan")
 def _plain(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    return emit_function(imp, node, a["self"], plain_name(node).strip("_").removeprefix("special_"))
+    name = plain_name(node).strip("_").removeprefix("special_")
+    return emit_function(imp, node, a["self"], {"arctan": "atan"}.get(name, name))
 
 
 @handles("log_sigmoid", "log_sigmoid_forward")

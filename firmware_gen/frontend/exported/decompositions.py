@@ -289,6 +289,36 @@ def _cdist(first: torch.Tensor, second: torch.Tensor, p: float, compute_mode: in
     return torch.linalg.vector_norm(first.unsqueeze(-2) - second.unsqueeze(-3), p, -1)
 
 
+def _asin(x: torch.Tensor) -> torch.Tensor:
+    return torch.atan(x * torch.rsqrt((1 - x) * (1 + x)))
+
+
+def _acos(x: torch.Tensor) -> torch.Tensor:
+    return math.pi / 2 - _asin(x)
+
+
+def _atan2(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """In the eighth of the plane between 0 and 45 degrees, and mirrored into the others; of -0 what it is of 0."""
+    height, width = y.abs(), x.abs()
+    angle = torch.atan(torch.minimum(height, width) / torch.maximum(height, width).clamp(min=1e-37))
+    angle = torch.where(height > width, math.pi / 2 - angle, angle)
+    angle = torch.where(x < 0, math.pi - angle, angle)
+    return torch.where(y < 0, -angle, angle)
+
+
+def _asinh(x: torch.Tensor) -> torch.Tensor:
+    size = x.abs()
+    return torch.sign(x) * torch.log(size + torch.sqrt(size * size + 1))
+
+
+def _acosh(x: torch.Tensor) -> torch.Tensor:
+    return torch.log(x + torch.sqrt((x - 1) * (x + 1)))
+
+
+def _atanh(x: torch.Tensor) -> torch.Tensor:
+    return (torch.log(1 + x) - torch.log(1 - x)) / 2
+
+
 def _rrelu(x: torch.Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *_: Any) -> torch.Tensor:
     """In evaluation, its slope is the middle one."""
     return torch.nn.functional.leaky_relu(x, (lower + upper) / 2)
@@ -317,6 +347,12 @@ WRITTEN: Mapping[torch._ops.OperatorBase, Callable[..., torch.Tensor]] = {
     _ATEN.clamp.Tensor: _clamp,
     _ATEN.bilinear.default: _bilinear,
     _ATEN.rrelu.default: _rrelu,
+    _ATEN.asin.default: _asin,
+    _ATEN.acos.default: _acos,
+    _ATEN.atan2.default: _atan2,
+    _ATEN.asinh.default: _asinh,
+    _ATEN.acosh.default: _acosh,
+    _ATEN.atanh.default: _atanh,
     _ATEN.var_mean.correction: _var_mean,
     _ATEN.std_mean.correction: _std_mean,
     _ATEN.avg_pool3d.default: _avg_pool3d,
