@@ -35,6 +35,16 @@ class Activation:
     def is_identity(self) -> bool:
         return self == IDENTITY
 
+    @property
+    def multiplies(self) -> bool:
+        """Whether it takes the multiplier of the epilogue, which a product with another tensor takes too."""
+        return self.slope != 1
+
+    @property
+    def clamps(self) -> bool:
+        """Whether the part before the function is the clamp alone: `clamps` of the C++ struct."""
+        return self.slope == 1
+
     def evaluate(self, x: Tensor) -> Tensor:
         """y in PyTorch, of any float type."""
         from torch.nn.functional import leaky_relu

@@ -119,7 +119,7 @@ def _epilogue(op: Windowed, outputs: int) -> Iterations:
     """Of what runtime/epilogue.hpp calls for every output, because it is not a clamp."""
     if op.act.function:
         return _each("function", element=outputs)
-    if op.residual == "none" and op.act.slope == 1:
+    if op.residual == "none" and op.act.clamps:
         return {}
     return _each("epilogue", **{"sum" if op.combine == "add" else "other": outputs})
 

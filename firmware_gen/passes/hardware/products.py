@@ -7,8 +7,8 @@ ON_CPU: dict[str, type[OnCpu]] = {"multiply": Product, "negative": Slopes}
 
 
 def exclude_each_other(combine: str | None, act: Activation) -> bool:
-    """Whether no layer does both: a product takes the multiplier of a slope."""
-    return combine in ON_CPU and act.slope != 1
+    """Whether no layer does both: there is one multiplier."""
+    return combine in ON_CPU and act.multiplies
 
 
 def split_products(graph: Graph) -> Graph:
