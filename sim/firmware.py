@@ -194,13 +194,10 @@ def _link(objects: Sequence[Path], tools: Toolchain, script: str, config: System
     return build_once("firmware", [key], link_to) / "firmware.elf"
 
 
-_OVERFLOWS = (
-    re.compile(r"section '([^']+)' will not fit in region '(\w+)': overflowed by (\d+) bytes"),
-    re.compile(r"section `([^']+)' will not fit in region `(\w+)'"),
-    re.compile(r"region `(\w+)' overflowed by (\d+) bytes"),
+_OVERFLOW = re.compile(
+    r"will not fit in region '(\w+)': overflowed by (\d+) bytes|region `(\w+)' overflowed by (\d+) bytes"
 )
-
-
+"""What lld and what GNU ld say of a region, each with its name and bytes."""
 _SYMBOLS = (
     (re.compile(r"undefined (?:symbol:|reference to [`'])\s*([^'\n]+)"), "nothing defines {}"),
     (re.compile(r"(?:duplicate symbol:|multiple definition of [`'])\s*([^'\n]+)"), "{} is defined twice"),
@@ -214,10 +211,9 @@ def _explained(error: BuildError, config: System) -> HeepgenError:
     contiguous, interleaved = memory_bytes(config)
     sizes = {"contiguous": contiguous, "interleaved": interleaved}
     excess: dict[str, int] = {}
-    for match in _OVERFLOWS[0].finditer(text):
-        excess[match[2]] = max(excess.get(match[2], 0), int(match[3]))
-    for match in _OVERFLOWS[2].finditer(text):
-        excess[match[1]] = max(excess.get(match[1], 0), int(match[2]))
+    for match in _OVERFLOW.finditer(text):
+        region, over = match[1] or match[3], int(match[2] or match[4])
+        excess[region] = max(excess.get(region, 0), over)
     if excess:
         region, over = max(excess.items(), key=lambda item: item[1])
         option = "memory.banks" if region == "contiguous" else "memory.banks_interleaved"
