@@ -166,9 +166,7 @@ def _recognised(source: str, inside: list[Node]) -> Activation | None:
         known[node.output] = _computed(node, [known[value] for value in node.inputs])
     y = known[inside[-1].output]
     for act in (*_FIXED, *_fitted(y)):
-        exact = act.evaluate(x)
-        allowed = TOLERANCE * (1 + x.abs())
-        allowed[:ENDS] = NOTHING + TOLERANCE * exact[:ENDS].abs()
+        exact, allowed = _values(act)
         near = (y - exact).abs() <= allowed
         if bool((near | ~y.isfinite() & (x.abs() > FAR / 2)).all()):
             return act
@@ -184,6 +182,16 @@ def _grid() -> Tensor:
     return torch.from_numpy(
         np.concatenate([[-FAR, 0, FAR], np.linspace(-10, 10, 1999), np.linspace(-25, 25, 26), -beyond, beyond])
     )
+
+
+@lru_cache(maxsize=64)
+def _values(act: Activation) -> tuple[Tensor, Tensor]:
+    """An activation's there, and how far from it values may be."""
+    x = _grid()
+    exact = act.evaluate(x)
+    allowed = TOLERANCE * (1 + x.abs())
+    allowed[:ENDS] = NOTHING + TOLERANCE * exact[:ENDS].abs()
+    return exact, allowed
 
 
 def _computed(node: Node, inputs: list[Tensor]) -> Tensor:
