@@ -27,6 +27,10 @@ from hls.descriptor.interface.timing import fetch_beats, record_beats
 MARGINS = (0.2, 0.05)
 """The fraction of its layers' cycles that a group has to save: estimates are rough, so there are several choices."""
 
+ROUGH = 0.1
+"""How much slower the best choice without groups may be than the best one, and be tried too; or that with some, where
+the best one has none: what turns cost is the roughest part of the estimate."""
+
 TURN = 180
 """Cycles that a piece loses: its strips are short, its first rows and weights late. Measured with the cycle model."""
 
@@ -76,8 +80,10 @@ def choose(
     found = (choice for own in (plan, alone) for weight in WEIGHTS for choice in own.search(weight))
     fast = sorted(found, key=plan.timeline)
     best = next(filter(plan.fits, fast), fast[0])
-    both = dict.fromkeys((best, plan.joined(best)))
-    choices = dict.fromkeys(plan.refilled(plan.pruned(choice, margin)) for choice in both for margin in MARGINS)
+    enough = (1 + ROUGH) * plan.timeline(best)
+    others = (c for c in fast if bool(c.groups) != bool(best.groups) and plan.timeline(c) < enough and plan.fits(c))
+    some = dict.fromkeys((best, plan.joined(best), *itertools.islice(others, 1)))
+    choices = dict.fromkeys(plan.refilled(plan.pruned(choice, margin)) for choice in some for margin in MARGINS)
     choices |= dict.fromkeys(plan.with_poolings(c, poolings, sooner) for sooner in (False, True) for c in choices)
     choices |= dict.fromkeys(map(plan.for_channels, choices))
     choices = dict.fromkeys(map(plan.with_channels, choices))

@@ -104,7 +104,10 @@ def _template(program: Program, columns: Mapping[str, Columns]) -> Template:
                 continue
             streams.setdefault(where.name, Stream(where.name, i, weights))
             used.append(list(streams).index(where.name))
-    fixed = [(name, array.nbytes) for name, array in program.constants.items() if name not in streams]
+    skipped = (program.jobs[i].descriptor for i in range(len(program.jobs)) if i not in place)
+    counted = {w.name for f in skipped for w in (f.weight_addr, f.param_addr) if not isinstance(w, int)}  # with streams
+    sizes = ((name, array.nbytes) for name, array in program.constants.items() if name not in counted)
+    fixed = [(name, size) for name, size in sizes if name not in streams]
     return Template(
         network=program.graph.name,
         links=links,
