@@ -83,6 +83,13 @@ def test_bilinear_interpolation_is_exact(name):
 DECOMPOSED = {
     "interpolation": lambda y: F.interpolate(y, scale_factor=2, mode="bilinear"),
     "rolled": lambda y: y.roll(1, 2),
+    "rolled through all dimensions": lambda y: y.roll(-7),
+    "slope of evaluation": lambda y: F.rrelu(y, 0.1, 0.35),
+    "sampled": lambda y: F.grid_sample(
+        y.float(),
+        F.affine_grid(torch.tensor([[[0.9, 0.2, 0.1], [-0.3, 1.1, 0.0]]]), (1, 4, 5, 6), False),
+        align_corners=False,
+    ).to(y.dtype),
     "statistics of the input": lambda y: F.instance_norm(y),
     "shuffled": lambda y: F.pixel_unshuffle(F.pixel_shuffle(y, 2), 2),
     "gated": lambda y: F.glu(y, 1).repeat(1, 2, 1, 1) * y.mean((2, 3), keepdim=True).expand_as(y),

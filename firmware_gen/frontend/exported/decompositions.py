@@ -324,6 +324,11 @@ def _rrelu(x: torch.Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *_: Any)
     return torch.nn.functional.leaky_relu(x, (lower + upper) / 2)
 
 
+def _rrelu_with_noise(x: torch.Tensor, noise: torch.Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *_: Any) -> Any:
+    """What it is decomposed to."""
+    return _rrelu(x, lower, upper), noise
+
+
 WRITTEN: Mapping[torch._ops.OperatorBase, Callable[..., torch.Tensor]] = {
     _ATEN.einsum.default: einsum,
     _ATEN.slice_scatter.default: _slice_scatter,
@@ -347,6 +352,7 @@ WRITTEN: Mapping[torch._ops.OperatorBase, Callable[..., torch.Tensor]] = {
     _ATEN.clamp.Tensor: _clamp,
     _ATEN.bilinear.default: _bilinear,
     _ATEN.rrelu.default: _rrelu,
+    _ATEN.rrelu_with_noise_functional.default: _rrelu_with_noise,
     _ATEN.asin.default: _asin,
     _ATEN.acos.default: _acos,
     _ATEN.atan2.default: _atan2,
