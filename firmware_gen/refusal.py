@@ -17,6 +17,12 @@ def refusal(layer: str, op: str, reason: str) -> HeepgenError:
     )
 
 
+def first_line(error: Exception) -> str:
+    """Of its message, or the name of its class."""
+    lines = str(error).strip().splitlines()
+    return one_line(lines[0].rstrip(".")) if lines else type(error).__name__
+
+
 def too_few_inputs(names: Sequence[str], given: int) -> HeepgenError:
     """The message for a model that takes these inputs, and is given examples of so many."""
     some = _some(names)
@@ -33,11 +39,10 @@ def _some(names: Iterable[str]) -> str:
 
 def not_one_input(names: Iterable[str]) -> HeepgenError:
     """The message for a model that takes these inputs instead of one tensor."""
-    names = [safe_name(name)[:LONGEST] for name in names]
+    names = list(names)
     if not names:
         return HeepgenError("the model has no input: it must take one tensor")
-    some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return HeepgenError(
-        f"the model has {len(names)} inputs ({some}): one is supported; wrap it in a module that takes "
+        f"the model has {len(names)} inputs ({_some(names)}): one is supported; wrap it in a module that takes "
         "one tensor and holds the others as buffers, or export the parts that take one tensor each"
     )

@@ -19,6 +19,7 @@ from firmware_gen.frontend.exported.prepare import with_fixed_sizes
 from firmware_gen.frontend.exported.pt2 import export_load, load_pt2
 from firmware_gen.frontend.onnx import load_onnx
 from firmware_gen.names import one_line
+from firmware_gen.refusal import first_line
 from hls.errors import HeepgenError
 
 # Layers that a pickled nn.Module may consist of; the importer decides which of them it supports.
@@ -101,11 +102,11 @@ def _load_trusted(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=False)
     except (AttributeError, ImportError) as error:
         raise HeepgenError(
-            f"{path} cannot be loaded: {_reason(error)}; name the folder of its classes in PYTHONPATH, and keep "
+            f"{path} cannot be loaded: {first_line(error)}; name the folder of its classes in PYTHONPATH, and keep "
             f"them in a file that is not run as __main__, or use {SAVE_AGAIN}"
         ) from error
     except Exception as error:
-        raise HeepgenError(f"{path} cannot be loaded: {_reason(error)}") from error
+        raise HeepgenError(f"{path} cannot be loaded: {first_line(error)}") from error
 
 
 def _load_module(path: Path) -> object:
@@ -133,12 +134,7 @@ def _unsafe_globals(path: Path) -> list[str]:
 
 
 def _damaged(path: Path, error: Exception) -> HeepgenError:
-    return HeepgenError(f"{path} is not a complete file of torch.save ({_reason(error)}); use {SAVE_AGAIN}")
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return HeepgenError(f"{path} is not a complete file of torch.save ({first_line(error)}); use {SAVE_AGAIN}")
 
 
 def _holds_weights(loaded: object) -> bool:

@@ -33,7 +33,6 @@ from firmware_gen.frontend.exported.prepare import (
     check_modes,
     dtype_name,
     export,
-    first_line,
     functionalised,
     with_fixed_sizes,
     with_known_constants,
@@ -51,7 +50,7 @@ from firmware_gen.frontend.exported.program import (
     user_inputs,
 )
 from firmware_gen.names import safe_name
-from firmware_gen.refusal import refusal
+from firmware_gen.refusal import first_line, refusal
 from hls.errors import HeepgenError
 
 Found = str | torch.Tensor | list[str] | list[str | torch.Tensor] | None

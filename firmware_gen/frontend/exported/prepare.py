@@ -26,8 +26,7 @@ from firmware_gen.frontend.exported.hints import hint
 from firmware_gen.frontend.exported.program import constants_of, module_path, op_name, user_inputs
 from firmware_gen.frontend.exported.written_out import with_whole_layers
 from firmware_gen.models.fake_quant import GraphModule
-from firmware_gen.names import one_line
-from firmware_gen.refusal import not_one_input, too_few_inputs
+from firmware_gen.refusal import first_line, not_one_input, too_few_inputs
 from hls.errors import HeepgenError
 
 Model = torch.nn.Module | ExportedProgram
@@ -135,12 +134,6 @@ def _draws(program: ExportedProgram) -> bool:
     """Whether an operator draws numbers, which is refused by its name."""
     tags = (tag for node in program.graph.nodes for tag in getattr(node.target, "tags", ()))
     return torch.Tag.nondeterministic_seeded in tags
-
-
-def first_line(error: Exception) -> str:
-    """Of its message, or the name of its class."""
-    lines = str(error).strip().splitlines()
-    return one_line(lines[0].rstrip(".")) if lines else type(error).__name__
 
 
 def dtype_name(tensor: torch.Tensor) -> str:

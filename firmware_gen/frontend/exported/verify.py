@@ -27,9 +27,9 @@ from firmware_gen import ir
 from firmware_gen.frontend.aten.registry import INTEGERS, MOVING_OPERATORS, plain_name
 from firmware_gen.frontend.exported import program as programs
 from firmware_gen.frontend.exported.importer import Import
-from firmware_gen.frontend.exported.prepare import first_line
 from firmware_gen.frontend.exported.program import Interface
 from firmware_gen.models.fake_quant import GraphModule, layer_of
+from firmware_gen.refusal import first_line
 from hls.errors import HeepgenError
 
 OPERATIONS = 64

@@ -18,10 +18,11 @@ from torch.export import ExportedProgram
 
 from firmware_gen.frontend.onnx.file import graph_inputs, opset_of
 from firmware_gen.frontend.onnx.integers import Integers, integers_of
-from firmware_gen.frontend.onnx.node import Node, first_line
+from firmware_gen.frontend.onnx.node import Node
 from firmware_gen.frontend.onnx.operators import Function
 from firmware_gen.frontend.onnx.sequences import SEQUENCES, tensors_of
 from firmware_gen.names import safe_name
+from firmware_gen.refusal import first_line
 from hls.errors import HeepgenError
 
 

@@ -19,6 +19,7 @@ from firmware_gen.frontend.onnx.evaluator import OWN_OPERATORS
 from firmware_gen.frontend.onnx.file import LARGEST
 from firmware_gen.frontend.onnx.hints import QUANTISING, not_supported
 from firmware_gen.frontend.onnx.operators import HANDLERS, OF_SHAPE, RANDOM, Handler
+from firmware_gen.refusal import first_line, refusal
 from hls.errors import HeepgenError
 
 
@@ -44,7 +45,7 @@ class Node:
         self.given = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
 
     def refuse(self, reason: str) -> HeepgenError:
-        return HeepgenError(f"layer {self.name}: {self.op}: {reason}. docs/operators.md has what is supported")
+        return refusal(self.name, self.op, reason)
 
     def get(self, name: str, default: Any = None) -> Any:
         value = self.given.get(name, self.defaults.get(name))
@@ -199,8 +200,3 @@ def _text(value: Any) -> Any:
 def _element_type(value: np.ndarray | torch.Tensor) -> int:
     dtype = value.dtype if isinstance(value, np.ndarray) else np.dtype(str(value.dtype).removeprefix("torch."))
     return helper.np_dtype_to_tensor_dtype(dtype)
-
-
-def first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

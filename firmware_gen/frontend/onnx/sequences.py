@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from onnx import NodeProto, helper
 
+from firmware_gen.refusal import refusal
 from hls.errors import HeepgenError
 
 SEQUENCES = frozenset(
@@ -49,7 +50,7 @@ class _Own:
         self.known, self.values, self.inputs, self.given = known, values, inputs, given
 
     def refuse(self, reason: str) -> HeepgenError:
-        return HeepgenError(f"layer {self.name}: {self.op}: {reason}. docs/operators.md has what is supported")
+        return refusal(self.name, self.op, reason)
 
     def sequence(self) -> list[str]:
         if self.inputs[0] not in self.known:

@@ -18,6 +18,7 @@ from gen.ppa.asic import cells_of, mapped
 from gen.ppa.fpga import BLOCKS, Area, areas, clock, clocks, unit_area
 from gen.ppa.technology import technology
 from gen.ppa.verilog import PREFIX, ROOT, block_name, modules
+from gen.records.markdown import number_table
 from hls import output
 from hls.config import Config
 from hls.output import write_file
@@ -113,15 +114,6 @@ def rows(areas: Sequence[Area], signed: bool = False) -> list[tuple[str, ...]]:
     ]
 
 
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        f"| {' | '.join(head)} |",
-        f"|---|{'---:|' * (len(head) - 1)}",
-        *(f"| {' | '.join(row)} |" for row in body),
-        "",
-    ]
-
-
 def _feature_row(feature: dict[str, Any]) -> tuple[str, ...]:
     kge, mhz = feature.pop("kge"), feature.pop("mhz")
     (row,) = rows([Area(**feature)], signed=True)
@@ -151,10 +143,10 @@ def markdown(data: dict[str, Any]) -> str:
         "left out. `heepstor_systolic_array` is the array with its aligners, normalisers and diagonal mode. Buffer",
         "bits are those of all memories, wherever they are placed.",
         "",
-        *_table(COLUMNS, rows([Area(**a) for a in data["areas"]])),
+        *number_table(COLUMNS, rows([Area(**a) for a in data["areas"]])),
         "The array with its edges, against what it may take:",
         "",
-        *_table(
+        *number_table(
             ("array", "LUT", "limit", "FF", "DSP"),
             [
                 (a["name"], f"{a['luts']:,}", f"{a['limit']:,}", f"{a['flip_flops']:,}", f"{a['dsps']:,}")
@@ -166,7 +158,7 @@ def markdown(data: dict[str, Any]) -> str:
         "diagonal. kGE are those of the logic in 45 nm ([performance, power, area](ppa.md)); what options change of",
         "networks' cycles and energies is in [energy](energy.md):",
         "",
-        *_table(("option", *COLUMNS[1:], "kGE", "MHz"), [_feature_row(dict(f)) for f in data["features"]]),
+        *number_table(("option", *COLUMNS[1:], "kGE", "MHz"), [_feature_row(dict(f)) for f in data["features"]]),
         "## Clock",
         "",
         "MHz on an ECP5-85 of speed grade 8, by yosys and nextpnr-ecp5. On the same scale a processing element of",
@@ -175,13 +167,13 @@ def markdown(data: dict[str, Any]) -> str:
         "The path is the longest one, between two registers.",
         *([f"Before: {data['before_name']}, measured by the same commands."] if data["before"] else []),
         "",
-        *_table(("block", "before", "MHz", "longest path"), _clock_rows(data["clocks"], data["before"])),
+        *number_table(("block", "before", "MHz", "longest path"), _clock_rows(data["clocks"], data["before"])),
         *_too_slow(data["clocks"], LIMIT_MHZ),
-        *_table(("accelerator", "before", "MHz", "longest path"), _clock_rows(data["whole"], data["before"])),
+        *number_table(("accelerator", "before", "MHz", "longest path"), _clock_rows(data["whole"], data["before"])),
         *_too_slow(data["whole"], WHOLE_LIMIT_MHZ),
         "With `fma` arithmetic, which has no limit:",
         "",
-        *_table(("block", "before", "MHz", "longest path"), _clock_rows(data["fma"], data["before"])),
+        *number_table(("block", "before", "MHz", "longest path"), _clock_rows(data["fma"], data["before"])),
     ]
     return "\n".join(lines)
 

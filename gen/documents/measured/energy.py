@@ -26,6 +26,7 @@ from gen.ppa.energy.model import MHZ, MODEL, Model, Sample, Work, fitted, shares
 from gen.ppa.energy.parts import PARTS
 from gen.ppa.energy.sampling import WINDOW_STEPS, WINDOWS
 from gen.ppa.technology import technology
+from gen.records.markdown import number_table
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.output import write_file
@@ -381,22 +382,18 @@ def _lowered(results: Sequence[Measured]) -> Iterator[str]:
 
 
 def _parts(results: Sequence[Measured]) -> Iterator[str]:
-    yield from (
-        f"In pJ per cycle at {MHZ:g} MHz, gated: toggles and accesses, clock pins, leakage.",
-        "",
-        f"| network | {' | '.join(PARTS)} | all |",
-        f"|---|{'---:|' * (len(PARTS) + 1)}",
-    )
+    yield from (f"In pJ per cycle at {MHZ:g} MHz, gated: toggles and accesses, clock pins, leakage.", "")
+    rows = []
     for one in results:
         per_cycle = 1e6 / one.cycles
-        rows = [
+        parts = [
             (one.gated.data[p] * per_cycle, one.gated.clock[p] * per_cycle, one.gated.leakage_uw[p] / MHZ)
             for p in PARTS
         ]
-        cells = [" + ".join(f"{x:.1f}" for x in row) for row in [*rows, tuple(map(sum, zip(*rows, strict=True)))]]
-        yield f"| {NETWORKS.get(one.network, one.network)}, {one.geometry} | {' | '.join(cells)} |"
+        cells = [" + ".join(f"{x:.1f}" for x in row) for row in [*parts, tuple(map(sum, zip(*parts, strict=True)))]]
+        rows.append([f"{NETWORKS.get(one.network, one.network)}, {one.geometry}", *cells])
+    yield from number_table(("network", *PARTS, "all"), rows)
     yield from (
-        "",
         "What bounds it: where the array works in nearly every cycle, as in ResNet-8, its elements, more than a third",
         "of all (multipliers of 27 bits by 8, products and partial sums that move with every vector), the words that",
         "the activation buffer reads, R for each vector, and the accumulators' adders and entries; where every weight",
@@ -423,13 +420,13 @@ def _model() -> Iterator[str]:
         "Its errors for runs at gate level, when fitted to all other runs, to those of other networks",
         "alone, and to those of other hardware alone:",
         "",
-        f"| run | {' | '.join(f'other {kind}s' if kind != 'hardware' else 'other hardware' for kind in kinds)} |",
-        f"|---|{'---:|' * len(kinds)}",
     )
-    for run in dict.fromkeys(run for found in kinds.values() for run in found):
-        cells = (f"{100 * found[run]:+.1f} %" if run in found else "-" for found in kinds.values())
-        yield f"| {run} | {' | '.join(cells)} |"
-    yield ""
+    head = ("run", *(f"other {kind}s" if kind != "hardware" else "other hardware" for kind in kinds))
+    runs = dict.fromkeys(run for found in kinds.values() for run in found)
+    yield from number_table(
+        head,
+        [[run, *(f"{100 * found[run]:+.1f} %" if run in found else "-" for found in kinds.values())] for run in runs],
+    )
     for unit, like in model.LIKE.items():
         if unit not in figures["units"]:
             yield from (f"`{unit}` was not measured: it is taken to have the energies per kGE of `{like}`.", "")

@@ -15,6 +15,7 @@ from gen.flows.measure.energy import application_energy
 from gen.flows.network.application import Application
 from gen.ppa.energy.model import MHZ, prices_of
 from gen.ppa.technology import technology
+from gen.records.markdown import number_table
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.output import write_file
@@ -126,15 +127,12 @@ def section(found: Sequence[Option], titles: Mapping[str, str]) -> Iterator[str]
         f"at gate level, by `{COMMAND} ENERGY_ARGS=--gates`, with `--only` and `--networks` for some. What was",
         "measured last stands here. Weights have 8 bits; in FC-AE, INT4, those of 4 bits come with the option.",
         "",
-        f"| option | {' | '.join(f'{titles.get(network, network)}, cycles | uJ' for network in networks)} |",
-        f"|---|{'---:|' * (2 * len(networks))}",
     )
-    for option in dict.fromkeys(one.option for one in found):
-        cells: list[str] = []
-        for network in networks:
-            cells += _cells(known.get((option, network)))
-        yield f"| {option} | {' | '.join(cells)} |"
-    yield ""
+    head = ["option", *(title for n in networks for title in (f"{titles.get(n, n)}, cycles", "uJ"))]
+    options = dict.fromkeys(one.option for one in found)
+    yield from number_table(
+        head, [[option, *(c for n in networks for c in _cells(known.get((option, n))))] for option in options]
+    )
 
 
 def _cells(one: Option | None) -> tuple[str, str]:

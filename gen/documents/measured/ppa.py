@@ -2,12 +2,13 @@
 """docs/ppa.md: what networks and accelerators take, from shipped figures and measured cycles."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gen.documents.measured.bench import DATA, parse_geometry
 from gen.ppa import composition, sram
+from gen.records.markdown import number_table
 from gen.results.ppa import PRE_LAYOUT
 
 GEOMETRIES = ("4x4p1", "8x8p2", "16x16p4")
@@ -99,15 +100,6 @@ they are synthesised.
 """
 
 
-def _rows(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        f"| {' | '.join(head)} |",
-        f"|---|{'---:|' * (len(head) - 1)}",
-        *(f"| {' | '.join(row)} |" for row in body),
-        "",
-    ]
-
-
 Energies = Mapping[tuple[str, str], Callable[[float], float]]
 
 
@@ -137,7 +129,7 @@ def _accelerators(costs: Mapping[str, composition.Cost]) -> list[str]:
         for name, c in costs.items()
     ]
     head = ("accelerator", "LUT", "FF", "DSP", "block RAM", "kGE", "mm2", "leakage uW", "path ns", "MHz ECP5")
-    return ["## Accelerators", "", "The default options at three sizes, modelled:", "", *_rows(head, rows)]
+    return ["## Accelerators", "", "The default options at three sizes, modelled:", "", *number_table(head, rows)]
 
 
 def _networks(
@@ -154,7 +146,7 @@ def _networks(
     ]
     for network, title in NETWORKS.items():
         rows = [*_modelled(network, costs, cycles, energies), *_published(network)]
-        lines += ["", f"### {title}", "", *_rows(head, rows)[:-1]]
+        lines += ["", f"### {title}", "", *number_table(head, rows)][:-1]
     return [*lines, ""]
 
 
