@@ -286,7 +286,10 @@ def test_symbolic_batch_becomes_one_and_several_outputs_are_kept(tmp_path):
 
 
 REFUSED = {
-    "unknown operator": (Model([1, 4]).add("Det"), ["layer /net/Det: Det", "not supported", "docs/operators.md"]),
+    "unknown operator": (
+        Model([1, 4]).add("NonZero"),
+        ["layer /net/NonZero: NonZero", "not supported", "docs/operators.md"],
+    ),
     "computed weight": (Model([1, 2, 4, 4]).add("Relu").add("Conv", inputs=["x", "v0"]), ["input W is computed"]),
     "nothing left": (Model([1, 4]).add("Tile", np.array([1, 0])), ["layer net_Tile: Tile", "nothing is left"]),
     "both ways before opset 11": (
