@@ -13,6 +13,7 @@ from torch import nn
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
 from firmware_gen.application.options import ImportOptions
+from firmware_gen.memory import planner
 from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import compile_choices, in_memory
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
@@ -462,6 +463,26 @@ def test_turns_are_not_taken_where_whole_maps_are_faster(monkeypatch):
     monkeypatch.setattr(residency, "choose", lambda **given: choose(**given | {"links": ()}))
     cycles.append(min(choose_strips(program)[1] for program in compile_choices(graph, config)))
     assert cycles[0] <= cycles[1]
+
+
+def test_places_are_not_sought_in_vain_for_ever(monkeypatch):
+    """A long network has thousands of small storages, for which a full scratchpad has no room in whatever order."""
+    tried = []
+
+    class Full:
+        size, jobs = 1000, range(4)
+        lives = {str(n): planner.Buffer(str(n), 8, 0, 1) for n in range(3 * residency.PATIENCE)}
+
+        def alive(self, name, buffer, choice):
+            return buffer
+
+        def places(self, choice, orders):
+            tried.append(orders)
+
+    monkeypatch.setattr(residency.Shelf, "add", lambda shelf, buffer, limit: False)
+    room = residency._Room(Full())
+    assert not any(map(room.take, Full.lives))
+    assert tried == [planner.PLACEMENTS] * residency.PATIENCE + [1] * 2 * residency.PATIENCE
 
 
 @pytest.mark.parametrize("seed", range(4))

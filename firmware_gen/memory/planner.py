@@ -139,11 +139,11 @@ def life(buffer: Mapping[str, Any], steps: int) -> str:
     )
 
 
-def allocate(buffers: list[Buffer], enough: int = 0) -> dict[str, int]:
+def allocate(buffers: list[Buffer], enough: int = 0, orders: int = PLACEMENTS) -> dict[str, int]:
     """Offset of every buffer: each in turn in the tightest gap between those it meets in time.
 
-    Big ones go first; other orders around that one are tried while the plan needs more than what is alive at once, and
-    more than `enough`.
+    Big ones go first; other orders around that one are tried, so many in all, while the plan needs more than what is
+    alive at once, and more than `enough`.
     """
     if not buffers:
         return {}
@@ -151,7 +151,7 @@ def allocate(buffers: list[Buffer], enough: int = 0) -> dict[str, int]:
     least = peak([replace(b, size=rounded(b.size)) for b in buffers], max(b.dies for b in buffers) + 1)[0]
     meeting = _meeting(buffers)
     best, best_extent = {}, None
-    for attempt in range(PLACEMENTS):
+    for attempt in range(orders):
         spread = 0.0 if attempt == 0 else 1.0
         weight = {b.name: b.size * (1 + spread * random.random()) for b in buffers}
         plan = _place_in_order(by_size(buffers, weight), meeting)

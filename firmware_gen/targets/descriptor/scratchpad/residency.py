@@ -34,6 +34,9 @@ the best one has none: what turns cost is the roughest part of the estimate."""
 TURN = 180
 """Cycles that a piece loses: its strips are short, its first rows and weights late. Measured with the cycle model."""
 
+PATIENCE = 10
+"""Items for which all orders are tried in vain while a choice grows; of a long network there are thousands."""
+
 PIECES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
 """Numbers of pieces of a group's last layer that are tried."""
 
@@ -368,14 +371,14 @@ class _Planner:
             ]
         return result
 
-    def places(self, choice: _Choice) -> dict[str, Home] | None:
-        """Homes, None if it does not fit."""
+    def places(self, choice: _Choice, orders: int = planner.PLACEMENTS) -> dict[str, Home] | None:
+        """Homes, None if it does not fit, in so many orders."""
         buffers = self.buffers(choice)
         if planner.peak(buffers, len(self.jobs))[0] > self.size:
             return None
         if choice.groups and not self.fits(choice):
             return None
-        offsets = planner.allocate(buffers, self.size)
+        offsets = planner.allocate(buffers, self.size, orders)
         if any(offsets[b.name] + b.size > self.size for b in buffers):
             return None
         everything = (self.config.scratchpad_words - 1).bit_length()
@@ -456,6 +459,7 @@ class _Room:
         self._plan, self._choice = plan, _Choice()
         self._alive = [0] * (len(plan.jobs) + 2)  # bytes, from step -1 on
         self._shelf: Shelf | None = Shelf()
+        self._in_vain = 0
 
     def take(self, item: str | Group) -> bool:
         """Whether it fits; if so it is in."""
@@ -468,7 +472,8 @@ class _Room:
                 self._count(buffer)
                 return True
         grown = self._choice.grown(item)
-        if self._plan.places(grown) is None:
+        if self._plan.places(grown, planner.PLACEMENTS if self._in_vain < PATIENCE else 1) is None:
+            self._in_vain += 1
             return False
         self._choice, buffers = grown, self._plan.buffers(grown)
         self._alive = [0] * len(self._alive)
