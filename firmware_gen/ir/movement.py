@@ -209,8 +209,8 @@ class InState(Movement):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Advance(InState):
-    """The state of a stream without its oldest frames: (N, C, H, W) -> the last so many
-    that the output has. They move to the front, and an Append puts new ones behind them."""
+    """The state of a stream without its oldest frames: (N, C, H, W) -> the last ones, as many as the output has. They
+    move to the front, and an Append puts new ones behind them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
