@@ -92,6 +92,7 @@ NEAREST = {
     "compiler": "planner lower speed residency several",
     "link": "order planner lower",
     "program": "tiling speed planner order lower",
+    "choice": "residency",
     "homes": "residency stream",
     "residency": "residency speed",
     "rings": "residency",

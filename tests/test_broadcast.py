@@ -19,6 +19,7 @@ from firmware_gen.passes.quantise import quantise
 from firmware_gen.targets.calls.target import CallsTarget
 from firmware_gen.targets.descriptor.compiler import compile_choices
 from firmware_gen.targets.descriptor.scratchpad import residency
+from firmware_gen.targets.descriptor.scratchpad.choice import Choice
 from firmware_gen.targets.descriptor.target import DescriptorTarget
 from hls.config import Config
 
@@ -150,7 +151,7 @@ class Gated(nn.Module):
 def test_what_a_gate_pools_is_pooled_while_it_is_computed(squeeze, sooner, monkeypatch):
     def choose(jobs, links, buffers, excluded, arena, config, poolings, lost):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
-        options = [plan.with_poolings(option, poolings, sooner) for option in plan.steps_from(residency._Choice())]
+        options = [plan.with_poolings(option, poolings, sooner) for option in plan.steps_from(Choice())]
         pooled = [option for option in options if any(group.pooled for group in option.groups)]
         return [(option.groups, homes) for option in pooled[-2:] if (homes := plan.places(option)) is not None]
 

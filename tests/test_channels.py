@@ -19,6 +19,7 @@ from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.linked.link import link
 from firmware_gen.targets.descriptor.lowering import channels
 from firmware_gen.targets.descriptor.scratchpad import residency
+from firmware_gen.targets.descriptor.scratchpad.choice import Choice
 from gen.flows.measure.run import Application, run
 from gen.flows.network.sw import generate_application
 from hls.config import Config
@@ -55,7 +56,7 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def choose(jobs, links, buffers, excluded, arena, config, poolings, lost):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
-        choice = plan.with_channels(plan.filled(residency._Choice()))
+        choice = plan.with_channels(plan.filled(Choice()))
         return [(choice.groups, plan.places(choice))] if choice.groups else []
 
     monkeypatch.setattr(residency, "choose", choose)
@@ -148,7 +149,7 @@ def test_room_is_made_for_pairs(monkeypatch):
             *(given[name] for name in ("jobs", "links", "buffers", "excluded", "arena", "config"))
         )
         for _ in range(20):
-            choice = residency._Choice()
+            choice = Choice()
             for name in rng.permutation(sorted(plan.lives)):
                 grown = choice.grown(str(name))
                 choice = choice if plan.places(grown) is None else grown

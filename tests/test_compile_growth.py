@@ -19,6 +19,7 @@ from firmware_gen.passes import merge_reshapes, run_passes
 from firmware_gen.passes.edits.draft import Draft
 from firmware_gen.targets.descriptor.compiler import compile_graph
 from firmware_gen.targets.descriptor.scratchpad import overlap, residency
+from firmware_gen.targets.descriptor.scratchpad.choice import Choice
 from firmware_gen.targets.descriptor.scratchpad.shelf import Shelf
 from hls.config import Config
 
@@ -117,7 +118,7 @@ def test_the_search_takes_what_looking_at_everything_would_take(words, least, mo
     def choose(jobs, links, buffers, excluded, arena, config, poolings, lost):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
         for weight in residency.WEIGHTS:
-            best, found = residency._Choice(), list(plan.search(weight))
+            best, found = Choice(), list(plan.search(weight))
             for choice in found:
                 assert choice == best
                 options = [

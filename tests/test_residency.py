@@ -20,6 +20,7 @@ from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Rows, ring_rows, turns
 from firmware_gen.targets.descriptor.scratchpad import residency
+from firmware_gen.targets.descriptor.scratchpad.choice import Choice
 from firmware_gen.targets.descriptor.scratchpad.homes import Home, check
 from firmware_gen.targets.descriptor.scratchpad.residency import choose
 from firmware_gen.targets.descriptor.strips import choose_strips
@@ -142,7 +143,7 @@ def choose_at_random(rng):
 
     def choose(jobs, links, buffers, excluded, arena, config, poolings, lost):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
-        choice = residency._Choice()
+        choice = Choice()
         for _ in range(int(rng.integers(1, 8))):
             options = list(plan.steps_from(choice))
             rng.shuffle(options)
@@ -267,7 +268,7 @@ def test_a_layer_of_the_group_may_not_overwrite_its_input(monkeypatch):
 
     def choose(jobs, links, buffers, excluded, arena, config, poolings, lost):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
-        seen.extend(group.steps for option in plan.steps_from(residency._Choice()) for group in option.groups)
+        seen.extend(group.steps for option in plan.steps_from(Choice()) for group in option.groups)
         return []
 
     monkeypatch.setattr(residency, "choose", choose)
@@ -297,7 +298,7 @@ def test_a_layer_of_the_group_may_not_overwrite_what_another_one_adds(monkeypatc
     offered = set()
 
     def choose(jobs, links, buffers, excluded, arena, config, poolings, lost):
-        plan, choices = residency._Planner(jobs, links, buffers, excluded, arena, config), [residency._Choice()]
+        plan, choices = residency._Planner(jobs, links, buffers, excluded, arena, config), [Choice()]
         for _ in range(3):
             choices = [
                 option
@@ -505,7 +506,7 @@ def test_what_memory_holds_goes_before_what_is_faster(seed, monkeypatch):
         for room in needs:
             for groups, homes in choose(**options | {"arena": room}):
                 rings = {plan.links[step].value for group in groups for step in group.turning[:-1]}
-                choice = residency._Choice(frozenset(homes) - rings, groups)
+                choice = Choice(frozenset(homes) - rings, groups)
                 held += 1
                 assert plan._in_memory(choice) + plan.more_descriptor_bytes(choice) <= room
     assert held

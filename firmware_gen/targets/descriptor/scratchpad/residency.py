@@ -9,7 +9,7 @@ all that is alive at once fits.
 import heapq
 import itertools
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from firmware_gen.memory import planner
@@ -17,6 +17,7 @@ from firmware_gen.memory.planner import Buffer
 from firmware_gen.operations.tensors import Ref
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link
 from firmware_gen.targets.descriptor.lowering.job import DESCRIPTOR_BYTES, Job, activations
+from firmware_gen.targets.descriptor.scratchpad.choice import Choice
 from firmware_gen.targets.descriptor.scratchpad.homes import Home, scattered
 from firmware_gen.targets.descriptor.scratchpad.overlap import Line, Use, Whole, cost, delays
 from firmware_gen.targets.descriptor.scratchpad.rings import Rings
@@ -39,22 +40,6 @@ PATIENCE = 10
 
 PIECES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
 """Numbers of pieces of a group's last layer that are tried."""
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Storages that stay on chip as a whole, and groups: its items."""
-
-    whole: frozenset[str] = frozenset()
-    groups: tuple[Group, ...] = ()
-
-    def grown(self, item: str | Group) -> "_Choice":
-        """With one storage more, or with a group in the place of those that it joins."""
-        if isinstance(item, str):
-            return replace(self, whole=self.whole | {item})
-        others = (group for group in self.groups if set(group.steps).isdisjoint(item.steps))
-        return replace(self, groups=(*others, item))
-
 
 WEIGHTS = (1.0, 0.5, 0.0)
 """Powers of the size that a gain is divided by, tried in turn."""
@@ -129,15 +114,15 @@ class _Planner:
         self._wholes: dict[int, Whole] = {}
         self._fetch = fetch_beats(config) + record_beats(config)
         self.rings = Rings(self.links, config)
-        self._line, self._timed = Line(len(jobs), delays(config)), _Choice()
+        self._line, self._timed = Line(len(jobs), delays(config)), Choice()
         self._line.change({step: self._uses(step, None, frozenset()) for step in range(len(jobs))})
 
-    def search(self, weight: float) -> Iterator[_Choice]:
+    def search(self, weight: float) -> Iterator[Choice]:
         """From nothing on, take what saves most, divided by its size to the power of `weight`, until no more fits.
 
         What an item saves is computed again only when something near it was taken.
         """
-        best, room = _Choice(), _Room(self)
+        best, room = Choice(), _Room(self)
         yield best
         queue: list[tuple[Any, ...]] = []  # (-saved for its size, source, number among its items, age, item)
         ages = [0] * len(self.sources)
@@ -166,7 +151,7 @@ class _Planner:
             best = best.grown(item)
             yield best
 
-    def pruned(self, choice: _Choice, margin: float) -> _Choice:
+    def pruned(self, choice: Choice, margin: float) -> Choice:
         """The choice without groups that do not save that fraction of their cycles, nor tensors that save nothing."""
         cycles = self.timeline(choice)
         for group in choice.groups:
@@ -180,19 +165,19 @@ class _Planner:
                 choice, cycles = without, fewer
         return choice
 
-    def _may_follow(self, choice: _Choice, other: _Choice) -> bool:
+    def _may_follow(self, choice: Choice, other: Choice) -> bool:
         """Whether what another choice leaves in memory fits if the choice's does."""
         return self.fits(other) or not self.fits(choice)
 
-    def fits(self, choice: _Choice) -> bool:
+    def fits(self, choice: Choice) -> bool:
         """Whether memory holds what stays there."""
         return self._in_memory(choice) + self.more_descriptor_bytes(choice) <= self.arena
 
-    def more_descriptor_bytes(self, choice: _Choice) -> int:
+    def more_descriptor_bytes(self, choice: Choice) -> int:
         """Of those that layers which take turns have more."""
         return DESCRIPTOR_BYTES * self._more_descriptors(choice)
 
-    def refilled(self, choice: _Choice) -> _Choice:
+    def refilled(self, choice: Choice) -> Choice:
         """The choice, or one with a group less whose room whole tensors use better."""
         best = choice, self.timeline(choice)
         for group in choice.groups:
@@ -201,7 +186,7 @@ class _Planner:
                 best = other, cycles
         return best[0]
 
-    def joined(self, choice: _Choice) -> _Choice:
+    def joined(self, choice: Choice) -> Choice:
         """The choice, or one in which groups that follow each other are one, where that saves cycles: what is between
         them is on chip then, and whole tensors make room for it."""
         best = choice, self.cycles(choice)
@@ -211,12 +196,12 @@ class _Planner:
             rest = tuple(g for g in choice.groups if g not in (group, after))
             for one in self._groups((*group.steps, *after.steps)):
                 for own in dict.fromkeys((one, replace(one, early=one.ahead == 0))):
-                    other = self.filled(_Choice(groups=(*rest, own)))
+                    other = self.filled(Choice(groups=(*rest, own)))
                     if self.places(other) is not None and (cycles := self.cycles(other)) < best[1]:
                         best = other, cycles
         return choice if best[0] == choice else self.joined(best[0])
 
-    def filled(self, choice: _Choice) -> _Choice:
+    def filled(self, choice: Choice) -> Choice:
         """The choice with whole tensors that it has room for, those first that save most, if they save something."""
         room = _Room(self)
         if not all(room.take(group) for group in choice.groups) or not all(map(room.take, sorted(choice.whole))):
@@ -228,7 +213,7 @@ class _Planner:
                 choice = choice.grown(name)
         return choice
 
-    def with_poolings(self, choice: _Choice, poolings: Container[int], sooner: bool = False) -> _Choice:
+    def with_poolings(self, choice: Choice, poolings: Container[int], sooner: bool = False) -> Choice:
         """The choice with every group that pools what its last layer computes, where that may be done; the result, a
         few words, is in memory then."""
         groups, written = [], set[str]()
@@ -240,9 +225,9 @@ class _Planner:
                     where.name for job in self.jobs[step] if isinstance(where := job.descriptor.store_addr, Ref)
                 }
             groups.append(group)
-        return _Choice(choice.whole - written, tuple(groups))
+        return Choice(choice.whole - written, tuple(groups))
 
-    def for_channels(self, choice: _Choice) -> _Choice:
+    def for_channels(self, choice: Choice) -> Choice:
         """The choice, with what the pairs of `_by_channels` load in the place of other whole tensors."""
         first = [name for step in self._by_channels(choice) for name in sorted(self.links[step].by_channels)]
         room, other = _Room(self), replace(choice, whole=frozenset())
@@ -252,7 +237,7 @@ class _Planner:
             other = other.grown(name) if room.take(name) else other
         return self.filled(other)
 
-    def with_channels(self, choice: _Choice) -> _Choice:
+    def with_channels(self, choice: Choice) -> Choice:
         """The choice with all pairs of `_by_channels` of which that is on chip, and that still fit."""
         before = -2
         for step in self._by_channels(choice):
@@ -262,17 +247,17 @@ class _Planner:
                     choice, before = more, step
         return choice
 
-    def _by_channels(self, choice: _Choice) -> list[int]:
+    def _by_channels(self, choice: Choice) -> list[int]:
         """First steps of pairs outside a choice's groups that may take turns by channels, with all that they load on
         chip."""
         taken = {step for group in choice.groups for step in group.steps}
         own = (s for s, link in self.links.items() if link.by_channels and link.by_channels <= self.lives.keys())
         return [step for step in own if taken.isdisjoint((step, step + 1)) and self._may_take_turns((step, step + 1))]
 
-    def on_chip(self, choice: _Choice) -> frozenset[str]:
+    def on_chip(self, choice: Choice) -> frozenset[str]:
         return choice.whole.union(self.links[step].value for group in choice.groups for step in group.turning[:-1])
 
-    def timeline(self, choice: _Choice) -> float:
+    def timeline(self, choice: Choice) -> float:
         """Estimated cycles of the whole network, stage by stage, as descriptors follow each other."""
         member = {step: group for group in choice.groups for step in group.steps}
         on_chip, steps = self.on_chip(choice), self.changed(self._timed, choice)
@@ -280,19 +265,19 @@ class _Planner:
         self._timed = choice
         return self._line.cycles
 
-    def cycles(self, choice: _Choice) -> float:
+    def cycles(self, choice: Choice) -> float:
         """`timeline`, and what constants lose by what stays in memory."""
         return self.timeline(choice) + self.lost(self._in_memory(choice), self._more_descriptors(choice))
 
-    def _in_memory(self, choice: _Choice) -> int:
+    def _in_memory(self, choice: Choice) -> int:
         """Bytes that are alive at once beside what is on chip."""
         names = {b.name for b in self.buffers(choice)}
         return planner.peak([self.alive(b.name, b, choice) for b in self.all if b.name not in names], len(self.jobs))[0]
 
-    def _more_descriptors(self, choice: _Choice) -> int:
+    def _more_descriptors(self, choice: Choice) -> int:
         return sum(map(self.rings.more_descriptors, choice.groups))
 
-    def changed(self, old: _Choice, new: _Choice) -> set[int]:
+    def changed(self, old: Choice, new: Choice) -> set[int]:
         """Steps whose descriptors differ between two choices, or the streams of theirs that are on chip."""
         names = self.on_chip(old) ^ self.on_chip(new)
         steps = {step for group in set(old.groups) ^ set(new.groups) for step in group.steps}
@@ -311,18 +296,18 @@ class _Planner:
     def _near(self, group: Group, on_chip: frozenset[str]) -> frozenset[str]:
         return on_chip & frozenset().union(*(self.names[step] for step in group.steps))
 
-    def alive(self, name: str, buffer: Buffer, choice: _Choice) -> Buffer:
+    def alive(self, name: str, buffer: Buffer, choice: Choice) -> Buffer:
         """The buffer, alive while groups that touch it take turns."""
         for group in choice.groups:
             if self.touching[name] & set(group.steps):
                 buffer = buffer.through(group.steps[0], group.steps[-1])
         return buffer
 
-    def steps_from(self, choice: _Choice) -> Iterator[_Choice]:
+    def steps_from(self, choice: Choice) -> Iterator[Choice]:
         """Choices with one storage more on chip."""
         return (choice.grown(item) for source in self.sources for item in self.items(choice, source))
 
-    def items(self, choice: _Choice, source: str | Link) -> Iterator[str | Group]:
+    def items(self, choice: Choice, source: str | Link) -> Iterator[str | Group]:
         """What a choice can grow by: a storage as a whole, or a link's groups, with those that its steps are in."""
         if isinstance(source, str):
             if source not in self.on_chip(choice):
@@ -341,7 +326,7 @@ class _Planner:
                 for ahead in (0, 1):
                     yield Group(steps, height, ahead)
 
-    def _sources_near(self, choice: _Choice, item: str | Group) -> list[int]:
+    def _sources_near(self, choice: Choice, item: str | Group) -> list[int]:
         """Numbers of the sources whose items, or what they save, change when a choice grows by an item."""
         steps = self.changed(choice, choice.grown(item))
         return sorted({source for step in steps for source in self._sources_at[step]})
@@ -362,7 +347,7 @@ class _Planner:
             for reader, other in names[stream]
         )
 
-    def buffers(self, choice: _Choice) -> list[Buffer]:
+    def buffers(self, choice: Choice) -> list[Buffer]:
         result = [self.alive(name, self.lives[name], choice) for name in sorted(choice.whole)]
         for group in choice.groups:
             result += [
@@ -371,7 +356,7 @@ class _Planner:
             ]
         return result
 
-    def places(self, choice: _Choice, orders: int = planner.PLACEMENTS) -> dict[str, Home] | None:
+    def places(self, choice: Choice, orders: int = planner.PLACEMENTS) -> dict[str, Home] | None:
         """Homes, None if it does not fit, in so many orders."""
         buffers = self.buffers(choice)
         if planner.peak(buffers, len(self.jobs))[0] > self.size:
@@ -387,7 +372,7 @@ class _Planner:
             for b in buffers
         }
 
-    def gain(self, old: _Choice, item: str | Group) -> float:
+    def gain(self, old: Choice, item: str | Group) -> float:
         """Estimated cycles that a choice saves by growing, layer by layer."""
         new = old.grown(item)
         steps = set(self.touching[item] if isinstance(item, str) else item.steps)
@@ -396,14 +381,14 @@ class _Planner:
                 steps.update(group.steps)
         return self._cycles(old, steps) - self._cycles(new, steps)
 
-    def more_bytes(self, choice: _Choice, item: str | Group) -> int:
+    def more_bytes(self, choice: Choice, item: str | Group) -> int:
         """By which a choice grows on chip."""
         if isinstance(item, str):
             return int(self.lives[item].size)
         merged = [group for group in choice.groups if not set(group.steps).isdisjoint(item.steps)]
         return self.rings.bytes(item) - sum(self.rings.bytes(group) for group in merged)
 
-    def _cycles(self, choice: _Choice, steps: set[int]) -> float:
+    def _cycles(self, choice: Choice, steps: set[int]) -> float:
         """Estimated cycles of some steps, groups as a whole."""
         member = {step: group for group in choice.groups for step in group.steps}
         on_chip = self.on_chip(choice)
@@ -456,7 +441,7 @@ class _Room:
     """The scratchpad while a choice grows: what is added finds a place beside the rest."""
 
     def __init__(self, plan: _Planner):
-        self._plan, self._choice = plan, _Choice()
+        self._plan, self._choice = plan, Choice()
         self._alive = [0] * (len(plan.jobs) + 2)  # bytes, from step -1 on
         self._shelf: Shelf | None = Shelf()
         self._in_vain = 0
