@@ -2,6 +2,7 @@
 """What lives in the scratchpad: whole tensors, and the rings of layers that take turns."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 
@@ -12,6 +13,11 @@ class Choice:
 
     whole: frozenset[str] = frozenset()
     groups: tuple[Group, ...] = ()
+
+    @cached_property
+    def group_at(self) -> dict[int, Group]:
+        """The group of every step that is in one."""
+        return {step: group for group in self.groups for step in group.steps}
 
     def grown(self, item: str | Group) -> "Choice":
         """With one storage more, or with a group in the place of those that it joins."""

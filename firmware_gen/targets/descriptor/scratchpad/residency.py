@@ -64,8 +64,7 @@ def choose(
     many bytes in memory and descriptors.
     """
     plan = _Planner(jobs, links, buffers, excluded, arena, config, lost)
-    alone = _Planner(jobs, (), buffers, excluded, arena, config)  # turns can lead away from what is best without any
-    found = (choice for own in (plan, alone) for weight in WEIGHTS for choice in own.search(weight))
+    found = (c for with_turns in (True, False) for weight in WEIGHTS for c in plan.search(weight, with_turns))
     fast = sorted(found, key=plan.timeline)
     best = next(filter(plan.fits, fast), fast[0])
     enough = (1 + ROUGH) * plan.timeline(best)
@@ -105,11 +104,14 @@ class _Planner:
         self.links = {link.step: link for link in links if link.value in self.lives}
         small = (n for n, b in self.lives.items() if b.size <= self.size and self.touching[n])
         self.sources: tuple[str | Link, ...] = (*small, *self.links.values())
+        self._storages = len(self.sources) - len(self.links)
         self._sources_at: list[list[int]] = [[] for _ in range(len(jobs) + 1)]
         for number, source in enumerate(self.sources):
             for step in self.touching[source] if isinstance(source, str) else (source.step, source.step + 1):
                 self._sources_at[step].append(number)
-        self._known: dict[tuple[Any, ...], float] = {}
+        self._known: dict[tuple[Group | int, frozenset[str]], float] = {}
+        self._known_groups: dict[tuple[int, ...], list[Group]] = {}
+        self._seen = Choice(), frozenset[str]()
         self._known_pieces: dict[tuple[Any, ...], list[Use]] = {}
         self._wholes: dict[int, Whole] = {}
         self._fetch = fetch_beats(config) + record_beats(config)
@@ -117,20 +119,22 @@ class _Planner:
         self._line, self._timed = Line(len(jobs), delays(config)), Choice()
         self._line.change({step: self._uses(step, None, frozenset()) for step in range(len(jobs))})
 
-    def search(self, weight: float) -> Iterator[Choice]:
+    def search(self, weight: float, with_turns: bool = True) -> Iterator[Choice]:
         """From nothing on, take what saves most, divided by its size to the power of `weight`, until no more fits.
 
-        What an item saves is computed again only when something near it was taken.
+        What an item saves is computed again only when something near it was taken. with_turns: groups are taken too;
+        they can lead away from what is best without any.
         """
         best, room = Choice(), _Room(self)
         yield best
         queue: list[tuple[Any, ...]] = []  # (-saved for its size, source, number among its items, age, item)
-        ages = [0] * len(self.sources)
-        changed: Iterable[int] = range(len(self.sources))
+        sources = self.sources if with_turns else self.sources[: self._storages]
+        ages = [0] * len(sources)
+        changed: Iterable[int] = range(len(sources))
         while True:
             for source in changed:
                 ages[source] += 1
-                for number, item in enumerate(self.items(best, self.sources[source])):
+                for number, item in enumerate(self.items(best, sources[source])):
                     gain = self.gain(best, item)
                     if gain > 0:
                         value = gain / max(self.more_bytes(best, item), 1) ** weight
@@ -147,7 +151,7 @@ class _Planner:
                 return
             for option in too_large:
                 heapq.heappush(queue, option)
-            changed = self._sources_near(best, item)
+            changed = [source for source in self._sources_near(best, item) if source < len(sources)]
             best = best.grown(item)
             yield best
 
@@ -255,13 +259,15 @@ class _Planner:
         return [step for step in own if taken.isdisjoint((step, step + 1)) and self._may_take_turns((step, step + 1))]
 
     def on_chip(self, choice: Choice) -> frozenset[str]:
-        return choice.whole.union(self.links[step].value for group in choice.groups for step in group.turning[:-1])
+        if choice is not self._seen[0]:
+            rings = (self.links[step].value for group in choice.groups for step in group.turning[:-1])
+            self._seen = choice, choice.whole.union(rings)
+        return self._seen[1]
 
     def timeline(self, choice: Choice) -> float:
         """Estimated cycles of the whole network, stage by stage, as descriptors follow each other."""
-        member = {step: group for group in choice.groups for step in group.steps}
-        on_chip, steps = self.on_chip(choice), self.changed(self._timed, choice)
-        self._line.change({step: self._uses(step, member.get(step), on_chip) for step in steps})
+        steps, on_chip = self.changed(self._timed, choice), self.on_chip(choice)
+        self._line.change({step: self._uses(step, choice.group_at.get(step), on_chip) for step in steps})
         self._timed = choice
         return self._line.cycles
 
@@ -318,13 +324,13 @@ class _Planner:
         near = [g for g in choice.groups if source.step in g.steps or source.step + 1 in g.steps]
         yield from self._groups(tuple(sorted({source.step, source.step + 1, *(s for g in near for s in g.steps)})))
 
-    def _groups(self, steps: tuple[int, ...]) -> Iterator[Group]:
+    def _groups(self, steps: tuple[int, ...]) -> list[Group]:
         """Those of some steps, if these may take turns."""
-        outputs = self.links[steps[-2]].reader.outputs
-        if self._may_take_turns(steps):
-            for height in {-(-outputs // n) for n in PIECES if n <= outputs}:
-                for ahead in (0, 1):
-                    yield Group(steps, height, ahead)
+        if steps not in self._known_groups:
+            outputs = self.links[steps[-2]].reader.outputs
+            heights = {-(-outputs // n) for n in PIECES if n <= outputs} if self._may_take_turns(steps) else ()
+            self._known_groups[steps] = [Group(steps, height, ahead) for height in heights for ahead in (0, 1)]
+        return self._known_groups[steps]
 
     def _sources_near(self, choice: Choice, item: str | Group) -> list[int]:
         """Numbers of the sources whose items, or what they save, change when a choice grows by an item."""
@@ -374,12 +380,16 @@ class _Planner:
 
     def gain(self, old: Choice, item: str | Group) -> float:
         """Estimated cycles that a choice saves by growing, layer by layer."""
-        new = old.grown(item)
-        steps = set(self.touching[item] if isinstance(item, str) else item.steps)
+        on_chip = self.on_chip(old)
+        if isinstance(item, str):
+            new, steps, grown = old, set(self.touching[item]), on_chip | {item}
+        else:
+            new, steps = old.grown(item), set(item.steps)
+            grown = self.on_chip(new)
         for group in (*old.groups, *new.groups):
             if steps.intersection(group.steps):
                 steps.update(group.steps)
-        return self._cycles(old, steps) - self._cycles(new, steps)
+        return self._cycles(steps, old, on_chip) - self._cycles(steps, new, grown)
 
     def more_bytes(self, choice: Choice, item: str | Group) -> int:
         """By which a choice grows on chip."""
@@ -388,18 +398,20 @@ class _Planner:
         merged = [group for group in choice.groups if not set(group.steps).isdisjoint(item.steps)]
         return self.rings.bytes(item) - sum(self.rings.bytes(group) for group in merged)
 
-    def _cycles(self, choice: Choice, steps: set[int]) -> float:
-        """Estimated cycles of some steps, groups as a whole."""
-        member = {step: group for group in choice.groups for step in group.steps}
-        on_chip = self.on_chip(choice)
+    def _cycles(self, steps: set[int], choice: Choice, on_chip: frozenset[str]) -> float:
+        """Estimated cycles of some steps, groups of the choice as a whole."""
         total = 0.0
         for step in steps:
-            group = member.get(step, Group((step,), 0))
-            if step == group.steps[0]:
-                near = self._near(group, on_chip)
-                if (group, near) not in self._known:
-                    self._known[group, near] = self._group_cycles(group, near)
-                total += self._known[group, near]
+            group = choice.group_at.get(step)
+            if group is None:
+                known: tuple[Group | int, frozenset[str]] = step, on_chip & self.names[step]
+            elif step == group.steps[0]:
+                known = group, self._near(group, on_chip)
+            else:
+                continue
+            if known not in self._known:
+                self._known[known] = self._group_cycles(group or Group((step,), 0), known[1])
+            total += self._known[known]
         return total
 
     def _group_cycles(self, group: Group, on_chip: frozenset[str]) -> float:
