@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
 from firmware_gen.memory.planner import memory_map
@@ -17,6 +18,15 @@ from hls.descriptor.interface.table import Linked, on_chip
 READ = 0.05
 """What a cycle of the bus for weights and parameters is worth beside one of the network."""
 
+NEAR = 0.05
+"""How much slower than the best one a program may be by the first few strips, and have its best ones chosen."""
+
+MOST = 4
+"""Programs for which the best strips are chosen."""
+
+FEW = 3
+"""Strips of a descriptor that are tried at first."""
+
 ROUNDING = 1e-3
 """Cycles by which a sum of the timeline's may be off."""
 
@@ -29,10 +39,10 @@ TRUSTED = 1e-3
 
 
 def fastest(programs: Iterable[Program]) -> Program:
-    """Of programs of one network, each with its best strips, the first that takes fewest cycles. Of a long one
-    strips are chosen once more: those of the next descriptor are known then."""
+    """Of programs of one network, those that may be the fastest with their best strips, the first that takes fewest
+    cycles. Of a long one strips are chosen once more: those of the next descriptor are known then."""
     found: Found = {}
-    best, cycles = min((choose_strips(program, found) for program in programs), key=lambda choice: choice[1])
+    best, cycles = min((choose_strips(program, found) for program in near(programs)), key=lambda choice: choice[1])
     if CHECKED < cycles < math.inf:
         again, fewer = choose_strips(best, found)
         if cycles > 2 * CHECKED:
@@ -42,13 +52,65 @@ def fastest(programs: Iterable[Program]) -> Program:
     return best
 
 
+def near(programs: Iterable[Program], most: int = MOST) -> list[Program]:
+    """Of programs of one network those that may be the fastest with their best strips, in their order."""
+    known: Known = {}
+    rough = [(_roughly(program, known), number, program) for number, program in enumerate(programs)]
+    best = sorted(rough, key=itemgetter(0, 1))[:most]
+    return [program for cycles, _, program in sorted(best, key=itemgetter(1)) if cycles <= (1 + NEAR) * best[0][0]]
+
+
+Known: TypeAlias = dict[tuple[int, tuple[object, ...], tuple[int, int]], tuple[int, Timeline]]
+"""Timelines, numbered, by the one before and the shape of a descriptor, and the strips that it has."""
+
+
+def _roughly(program: Program, known: Known) -> float:
+    """Cycles that are expected with the first few strips; infinitely many where `choose_strips` says so."""
+    if _is_unknown(program):
+        return math.inf
+    cycles = float(rotation_cycles(program))
+    for listed in program.lists:
+        last = 0, Timeline()
+        for f in program.linked[listed.range]:
+            work, strips = _work(program, f), (f.first_px, f.strip_px)
+            key = last[0], work.shape, strips
+            if key not in known:
+                known[key] = len(known) + 1, _soonest(last[1], work, strips, program.config)
+            last = known[key]
+        cycles += last[1].done
+    return cycles
+
+
+def _soonest(timeline: Timeline, work: Work, strips: tuple[int, int], config: Config) -> Timeline:
+    """After a descriptor that has such strips, or other ones."""
+    best: tuple[tuple[float, float], Timeline] | None = None
+    for candidate in list(dict.fromkeys([strips, *_candidates(work, config)]))[:FEW]:
+        trial = timeline.copy()
+        trial.add(work, *candidate)
+        cost = trial.done + READ * work.reads(_count(work, candidate)), trial.through
+        if best is None or cost < best[0]:
+            best = cost, trial
+    assert best is not None, "there is one candidate at least"
+    return best[1]
+
+
+def _count(work: Work, strips: tuple[int, int]) -> int:
+    """Strips in all."""
+    first, other = strips
+    return 1 + -(-(work.descriptor.out_px - first) // other)
+
+
+def _is_unknown(program: Program) -> bool:
+    """Whether activations lie in contiguous banks: the timeline does not know how these slow them down."""
+    return program.config.ports > 1 and program.arena_address < memory_map(program.config)[0]
+
+
 def choose_strips(program: Program, found: "Found | None" = None) -> tuple[Program, float]:
     """The program with FIRST_PX and STRIP_PX of all descriptors chosen anew; the order of weights, and so CBG, stays.
 
-    Also the cycles that are expected. Nothing changes, and infinitely many are, where activations lie in contiguous
-    banks: the timeline does not know how these slow them down.
+    Also the cycles that are expected. Nothing changes, and infinitely many are, where nobody knows them.
     """
-    if program.config.ports > 1 and program.arena_address < memory_map(program.config)[0]:
+    if _is_unknown(program):
         return program, math.inf
     linked, found = program.linked, {} if found is None else found
     before = [(f.first_px, f.strip_px) for f in linked]
@@ -111,8 +173,7 @@ def _best(
     timeline = last.timeline
     best: tuple[tuple[float, float], _Choice] | None = None
     for candidate in dict.fromkeys([strips, *_candidates(work, config)]):
-        count = 1 + -(-(work.descriptor.out_px - candidate[0]) // candidate[1])
-        reads = READ * work.reads(count)
+        reads = READ * work.reads(_count(work, candidate))
         enough = math.inf if best is None else best[0][0] + ROUNDING - reads
         if timeline.earliest([(work, *candidate), *following]) > enough:
             continue

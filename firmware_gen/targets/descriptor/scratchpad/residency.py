@@ -28,9 +28,12 @@ from hls.descriptor.interface.timing import fetch_beats, record_beats
 MARGINS = (0.2, 0.05)
 """The fraction of its layers' cycles that a group has to save: estimates are rough, so there are several choices."""
 
-ROUGH = 0.1
-"""How much slower the best choice without groups may be than the best one, and be tried too; or that with some, where
-the best one has none: what turns cost is the roughest part of the estimate."""
+ROUGH = 0.5
+"""How much slower the best choice of a search may be than the best one of all, and be tried too: estimates are that
+rough for small buffers, most of all of what turns cost."""
+
+OTHERS = 3
+"""Best choices of searches that are tried beside the best one of all."""
 
 TURN = 180
 """Cycles that a piece loses: its strips are short, its first rows and weights late. Measured with the cycle model."""
@@ -64,14 +67,17 @@ def choose(
     many bytes in memory and descriptors.
     """
     plan = _Planner(jobs, links, buffers, excluded, arena, config, lost)
-    found = (c for with_turns in (True, False) for weight in WEIGHTS for c in plan.search(weight, with_turns))
-    fast = sorted(found, key=plan.timeline)
-    best = next(filter(plan.fits, fast), fast[0])
+    searches = (plan.search(weight, with_turns) for with_turns in (True, False) for weight in WEIGHTS)
+    fast = [sorted(search, key=plan.timeline) for search in searches]
+    each = [next(filter(plan.fits, own), own[0]) for own in fast]
+    best = min(each, key=lambda choice: (not plan.fits(choice), plan.timeline(choice)))
     enough = (1 + ROUGH) * plan.timeline(best)
-    others = (c for c in fast if bool(c.groups) != bool(best.groups) and plan.timeline(c) < enough and plan.fits(c))
-    some = dict.fromkeys((best, plan.joined(best), *itertools.islice(others, 1)))
+    others = [c for c in dict.fromkeys(each) if c != best and plan.timeline(c) < enough and plan.fits(c)]
+    others = sorted(others, key=plan.timeline)[:OTHERS]
+    some = dict.fromkeys((best, plan.joined(best)))
     choices = dict.fromkeys(plan.refilled(plan.pruned(choice, margin)) for choice in some for margin in MARGINS)
     choices |= dict.fromkeys(plan.with_poolings(c, poolings, sooner) for sooner in (False, True) for c in choices)
+    choices |= dict.fromkeys(plan.with_poolings(plan.refilled(plan.pruned(c, MARGINS[0])), poolings) for c in others)
     choices |= dict.fromkeys(map(plan.for_channels, choices))
     choices = dict.fromkeys(map(plan.with_channels, choices))
     return [(choice.groups, homes) for choice in choices if (homes := plan.places(choice))]

@@ -71,21 +71,23 @@ class _Plan:
 def located(template: Template, lanes: Lanes, uses: Sequence[Uses], with_banded: bool) -> Memory:
     """uses: of every link. with_banded: depthwise layers have banded tiles where these pay."""
     sizes, losses = _constants(template, lanes, uses, with_banded)
-    plans = [_Plan(lanes, sizes, losses, arena, template.program) for arena in template.arenas]
+    more = template.more if with_banded else 0
+    arenas = [arena + more for arena in template.arenas]
+    plans = [_Plan(lanes, sizes, losses, arena, template.program) for arena in arenas]
     kept, freed = plans
     several = lanes.ports > 1  # otherwise inputs are kept wherever that fits
     freely = ~kept.fits | (several & (freed.low_bytes < kept.low_bytes))
     low = np.where(freely, freed.low, kept.low)
-    arena = np.where(freely, template.arenas[1], template.arenas[0])
+    arena = np.where(freely, arenas[1], arenas[0])
     cycles = np.where(low, lanes.ports, 1)
     number = {name: i for i, name in enumerate(template.constants)}
     known = sizes.sum(axis=0) - sizes[number[DESCRIPTORS]] + template.program
-    turns = template.turns + known + template.descriptors * DESCRIPTOR_BYTES
+    turns = template.turns + more + known + template.descriptors * DESCRIPTOR_BYTES
     too_much = (template.turns > 0) & (turns > lanes.end)
     fits = freed.fits & ~too_much
     return Memory(
         sizes.sum(axis=0) + arena + template.program,
-        [None if own else _why(template, sizes[:, i], lanes.configs[i]) for i, own in enumerate(fits)],
+        [None if own else _why(template, sizes[:, i], arenas[1], lanes.configs[i]) for i, own in enumerate(fits)],
         cycles[number[DESCRIPTORS]],
         cycles[[number[stream.name] for stream in template.streams]],
         _banks(np.where(freely, freed.arena, kept.arena), lanes),
@@ -112,10 +114,10 @@ def _constants(template: Template, lanes: Lanes, uses: Sequence[Uses], with_band
     return np.array([sizes[name] for name in template.constants]), np.array([losses[n] for n in template.constants])
 
 
-def _why(template: Template, sizes: NDArray[np.float64], config: Config) -> str:
+def _why(template: Template, sizes: NDArray[np.float64], arena: int, config: Config) -> str:
     given = [(name, int(size)) for name, size in zip(template.constants, sizes, strict=True)]
     try:
-        planner.locate(template.network, given, template.arenas[1], config, template.program)
+        planner.locate(template.network, given, arena, config, template.program)
     except planner.DoesNotFit as error:
         return str(error)
     return f"{template.network} does not fit: there is no memory for layers that take turns"

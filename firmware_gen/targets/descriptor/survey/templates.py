@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from firmware_gen import ir
 from firmware_gen.memory import planner
-from firmware_gen.memory.arena import extent, program_bytes
+from firmware_gen.memory.arena import extent, program_bytes, sizes_of
 from firmware_gen.operations.tensors import copy_outputs, lay_out
 from firmware_gen.targets.descriptor.compiler import compile_choices
 from firmware_gen.targets.descriptor.linked.program import PROFILE, Layer, Program
 from firmware_gen.targets.descriptor.lowering import folded
+from firmware_gen.targets.descriptor.lowering.banded import pitches
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
+from firmware_gen.targets.descriptor.strips import near
 from firmware_gen.targets.descriptor.survey.banded import Columns, depthwise, paying
 from firmware_gen.targets.descriptor.survey.flow import Link
 from firmware_gen.targets.descriptor.survey.lanes import paid_alike
@@ -29,6 +31,9 @@ from firmware_gen.targets.descriptor.survey.on_cpu import OnCpu
 from firmware_gen.targets.descriptor.survey.shapes import Shape
 from hls.config import Config
 from hls.descriptor.interface.table import Linked, on_chip
+
+OF_A_KIND = 3
+"""Choices of a configuration, with pitches or without, that become templates."""
 
 AMPLE: dict[str, Any] = {"memory_banks": 64, "memory_banks_interleaved": (64,), "bank_kib": 256}
 """Memory in which decisions are made where a network does not fit: others may have room for what is decided."""
@@ -50,7 +55,7 @@ class Template:
     by whose numbers every descriptor has its `weights_of` and `params_of`, -1 without; fixed: bytes of all others.
     arenas: bytes of the arena, with the inputs kept, and without. turns: where layers take turns, the most bytes that
     are alive in it at once, else 0. descriptors: their number. program: bytes kept for it. on_cpu: what the CPU does.
-    pitches: whether maps of depthwise layers have some, for banded tiles."""
+    pitches: whether maps of depthwise layers have some, for banded tiles; more: bytes that these would take."""
 
     network: str
     links: tuple[Link, ...]
@@ -67,23 +72,29 @@ class Template:
     names: tuple[str, ...]
     on_cpu: OnCpu
     pitches: bool
+    more: int
 
 
 def templates_of(graph: ir.Graph, config: Config, ample: bool = True) -> list[Template]:
-    """One for every choice that the compiler has for a configuration; raises `HeepgenError` as that does. ample: where
-    the network does not fit, has the configuration more memory."""
+    """One for every choice that the compiler has for a configuration and that may be the fastest, with pitches and
+    without; raises `HeepgenError` as that does. ample: where the network does not fit, has the configuration more
+    memory."""
     plain = copy_outputs(graph)
-    columns = depthwise(plain, lay_out(plain))
+    tensors = lay_out(plain)
+    columns = depthwise(plain, tensors)
     config = replace(config, packed_scales=True)  # those that may be
     try:
-        return [_template(program, columns) for program in compile_choices(graph, config)]
+        programs = list(compile_choices(graph, config))
     except planner.DoesNotFit:
         if not ample:
             raise
-        return [_template(program, columns) for program in compile_choices(graph, replace(config, **AMPLE))]
+        programs = list(compile_choices(graph, replace(config, **AMPLE)))
+    sizes = sizes_of(lay_out(plain, pitches=pitches(plain, tensors, config)))
+    kinds = ([p for p in programs if bool(p.whole.pitches) is own] for own in (True, False))
+    return [_template(program, columns, sizes) for kind in kinds for program in near(kind, OF_A_KIND)]
 
 
-def _template(program: Program, columns: Mapping[str, Columns]) -> Template:
+def _template(program: Program, columns: Mapping[str, Columns], pitched: Mapping[str, int]) -> Template:
     flat = [_is_flat(layer) for layer in program.layers]
     number = {i: n for n, layer in enumerate(program.layers) for i in layer.descriptors}
     own = [columns.get(layer.node.name) for layer in program.layers]
@@ -124,6 +135,7 @@ def _template(program: Program, columns: Mapping[str, Columns]) -> Template:
         names=tuple(layer.name for layer in program.layers),
         on_cpu=OnCpu.of(program.layers, len(program.lists)),
         pitches=bool(program.whole.pitches),
+        more=_more(program, pitched),
     )
 
 
@@ -178,6 +190,13 @@ def _arenas(program: Program) -> tuple[int, int]:
     """Bytes of the arena, with inputs that are kept, and without."""
     freed = _freed(program)
     return program.arena_bytes, extent(freed, planner.allocate(freed))
+
+
+def _more(program: Program, pitched: Mapping[str, int]) -> int:
+    """Bytes by which the arena grows where storages have the sizes that pitches give them."""
+    own = _freed(program)
+    grown = [replace(b, size=max(b.size, pitched.get(b.name, 0))) for b in own]
+    return planner.peak(grown, len(program.layers))[0] - planner.peak(own, len(program.layers))[0]
 
 
 def _turns(program: Program) -> int:
