@@ -93,6 +93,7 @@ NEAREST = {
     "link": "order planner lower",
     "program": "tiling speed planner order lower",
     "choice": "residency",
+    "room": "residency",
     "homes": "residency stream",
     "residency": "residency speed",
     "rings": "residency",

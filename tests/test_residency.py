@@ -19,7 +19,7 @@ from firmware_gen.targets.descriptor.compiler import compile_choices, in_memory
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Rows, ring_rows, turns
-from firmware_gen.targets.descriptor.scratchpad import residency
+from firmware_gen.targets.descriptor.scratchpad import residency, room
 from firmware_gen.targets.descriptor.scratchpad.choice import Choice
 from firmware_gen.targets.descriptor.scratchpad.homes import Home, check
 from firmware_gen.targets.descriptor.scratchpad.residency import choose
@@ -207,6 +207,45 @@ def test_on_the_soc(seed, tmp_path, monkeypatch):
     generate_application(exported, x, random_config(rng), tmp_path / "app", ImportOptions(), name="net")
     for software in (False, True):
         assert run(tmp_path / "app", Application.open(tmp_path / "app").config, software=software).bit_exact
+
+
+def test_layers_in_parts_take_turns(monkeypatch):
+    """A layer that is cut along its columns, or has banded tiles and a rest, in any group; the bits are those of whole
+    layers in memory."""
+    drawn = np.random.default_rng(31)
+    seen = []
+
+    def choose(jobs, links, buffers, excluded, arena, config, poolings, lost):
+        plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
+        own = [link for link in links if max(len(jobs[link.step]), len(jobs[link.step + 1])) > 1]
+        found = [Choice().grown(item) for link in own for item in plan.items(Choice(), link)]
+        placed = [(c.groups, homes) for c in found if (homes := plan.places(c))]
+        chosen = [placed[int(drawn.integers(len(placed)))]] if placed else []
+        seen.extend(chosen)
+        return chosen
+
+    monkeypatch.setattr(residency, "choose", choose)
+    checked = 0
+    for seed in range(10):
+        rng = np.random.default_rng([seed, 31])
+        torch.manual_seed(seed)
+        channels, width = int(rng.integers(5, 9)), int(rng.integers(40, 60))
+        model = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 1),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            nn.Conv2d(channels, channels, 1),
+        )
+        rows, cols = (int(n) for n in rng.integers(6, 14, 2))
+        config = Config(rows, cols, "aligned", int(rng.integers(1, 5)), activation_words=2048, scratchpad_words=8192)
+        x = rng.standard_normal((1, channels, 24, width), np.float32)
+        for program in compile_choices(CodeGenerator(model, x, config=config).graph, config):
+            if program.scratchpad:
+                result, plain = (reference.run(p, x) for p in (program, in_memory(program)))
+                assert np.array_equal(result.output.view(np.uint32), plain.output.view(np.uint32)), seed
+                checked += 1
+    assert checked >= 5 and len({groups for groups, _ in seen}) >= 3, (checked, seen)
 
 
 def test_the_proof_finds_a_ring_that_is_too_short(monkeypatch):
@@ -472,7 +511,7 @@ def test_places_are_not_sought_in_vain_for_ever(monkeypatch):
 
     class Full:
         size, jobs = 1000, range(4)
-        lives = {str(n): planner.Buffer(str(n), 8, 0, 1) for n in range(3 * residency.PATIENCE)}
+        lives = {str(n): planner.Buffer(str(n), 8, 0, 1) for n in range(3 * room.PATIENCE)}
 
         def alive(self, name, buffer, choice):
             return buffer
@@ -480,10 +519,10 @@ def test_places_are_not_sought_in_vain_for_ever(monkeypatch):
         def places(self, choice, orders):
             tried.append(orders)
 
-    monkeypatch.setattr(residency.Shelf, "add", lambda shelf, buffer, limit: False)
-    room = residency._Room(Full())
-    assert not any(map(room.take, Full.lives))
-    assert tried == [planner.PLACEMENTS] * residency.PATIENCE + [1] * 2 * residency.PATIENCE
+    monkeypatch.setattr(room.Shelf, "add", lambda shelf, buffer, limit: False)
+    own = room.Room(Full())
+    assert not any(map(own.take, Full.lives))
+    assert tried == [planner.PLACEMENTS] * room.PATIENCE + [1] * 2 * room.PATIENCE
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -503,10 +542,10 @@ def test_what_memory_holds_goes_before_what_is_faster(seed, monkeypatch):
             *(options[name] for name in ("jobs", "links", "buffers", "excluded", "arena", "config"))
         )
         needs = sorted({plan._in_memory(c) + plan.more_descriptor_bytes(c) for c in plan.search(1.0)})
-        for room in needs:
-            for groups, homes in choose(**options | {"arena": room}):
+        for arena in needs:
+            for groups, homes in choose(**options | {"arena": arena}):
                 rings = {plan.links[step].value for group in groups for step in group.turning[:-1]}
                 choice = Choice(frozenset(homes) - rings, groups)
                 held += 1
-                assert plan._in_memory(choice) + plan.more_descriptor_bytes(choice) <= room
+                assert plan._in_memory(choice) + plan.more_descriptor_bytes(choice) <= arena
     assert held

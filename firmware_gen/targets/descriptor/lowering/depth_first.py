@@ -16,7 +16,7 @@ from firmware_gen.operations.operation import Operation
 from firmware_gen.operations.tensors import Tensor, shares_storage
 from firmware_gen.targets.descriptor.lowering import channels
 from firmware_gen.targets.descriptor.lowering.axis import along
-from firmware_gen.targets.descriptor.lowering.job import Job
+from firmware_gen.targets.descriptor.lowering.job import Job, activations
 from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, split_jobs, taps_job, windowed_jobs
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
@@ -120,7 +120,7 @@ def ring_rows(layers: Sequence[Rows], pieces: Sequence[tuple[int, int, int]]) ->
 def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequence[Job]], config: Config) -> list[Link]:
     """Neighbours that may take turns. jobs: those of every node, lowered as a whole."""
     operations = [
-        _single(node, tensors) if len(own) == 1 else None for node, own in zip(graph.nodes, jobs, strict=True)
+        _single(node, tensors) if _in_parts(own) else None for node, own in zip(graph.nodes, jobs, strict=True)
     ]
     values = Counter(t.storage for t in tensors.values())
     result = []
@@ -138,7 +138,9 @@ def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequenc
         row = after.op.width * pitch
         dense = (view.c == 1 or after.op.channels == 1) and view.x == pitch and view.y == row
         if dense and not view.base.offset:  # a crop's rows are not those of its input
-            by_channels = channels.may_take_turns(before, after, (jobs[step][0], jobs[step + 1][0]), config)
+            single = len(jobs[step]) == len(jobs[step + 1]) == 1
+            first = jobs[step][0], jobs[step + 1][0]
+            by_channels = single and channels.may_take_turns(before, after, first, config)
             both = frozenset((before.source.base.name, tensor.storage) if by_channels else ())
             result.append(
                 Link(
@@ -151,6 +153,12 @@ def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequenc
                 )
             )
     return result
+
+
+def _in_parts(jobs: Sequence[Job]) -> bool:
+    """Whether descriptors of a layer, one or several, read and write the same tensors, none a sum of another one's."""
+    touched = [{stream: where.name for stream, where in activations(job.descriptor).items()} for job in jobs]
+    return bool(jobs) and all(own == touched[0] for own in touched)
 
 
 def _single(node: ir.Node, tensors: Mapping[str, Tensor]) -> Operation | None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A rough estimate of descriptors in a row, which is quick when few of them change."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 from typing import NamedTuple
 
@@ -98,6 +98,18 @@ class Whole(NamedTuple):
         array = max(self.vectors * outputs, weights, store, self.tiles)  # the accumulators hold little
         return Use(array, load, min(load, self.lead), store, on_bus, out)
 
+
+def joined(parts: Sequence[Whole]) -> Whole:
+    """Of a layer in parts, which read and write the same storages."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    counts = {name: sum(getattr(part, name) for part in parts) for name in ADDED}
+    return first._replace(strips=max(part.strips for part in parts), **counts)
+
+
+ADDED = ("vectors", "tiles", "weights", "params", "load", "store", "aux")
+"""Of a `Whole`: what its parts have in sum."""
 
 # The clock: when the last descriptor but one was stored, the last one stored, its input loaded, its vectors computed;
 # the first and the third again, later by the cycles for which its stores keep the bus.

@@ -19,9 +19,9 @@ from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link
 from firmware_gen.targets.descriptor.lowering.job import DESCRIPTOR_BYTES, Job, activations
 from firmware_gen.targets.descriptor.scratchpad.choice import Choice
 from firmware_gen.targets.descriptor.scratchpad.homes import Home, scattered
-from firmware_gen.targets.descriptor.scratchpad.overlap import Line, Use, Whole, cost, delays
+from firmware_gen.targets.descriptor.scratchpad.overlap import Line, Use, Whole, cost, delays, joined
 from firmware_gen.targets.descriptor.scratchpad.rings import Rings
-from firmware_gen.targets.descriptor.scratchpad.shelf import Shelf
+from firmware_gen.targets.descriptor.scratchpad.room import Room
 from hls.config import Config
 from hls.descriptor.interface.timing import fetch_beats, record_beats
 
@@ -37,9 +37,6 @@ OTHERS = 3
 
 TURN = 180
 """Cycles that a piece loses: its strips are short, its first rows and weights late. Measured with the cycle model."""
-
-PATIENCE = 10
-"""Items for which all orders are tried in vain while a choice grows; of a long network there are thousands."""
 
 PIECES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
 """Numbers of pieces of a group's last layer that are tried."""
@@ -67,7 +64,7 @@ def choose(
     many bytes in memory and descriptors.
     """
     plan = _Planner(jobs, links, buffers, excluded, arena, config, lost)
-    searches = (plan.search(weight, with_turns) for with_turns in (True, False) for weight in WEIGHTS)
+    searches = (plan.search(weight, count) for count in plan.sources_tried for weight in WEIGHTS)
     fast = [sorted(search, key=plan.timeline) for search in searches]
     each = [next(filter(plan.fits, own), own[0]) for own in fast]
     best = min(each, key=lambda choice: (not plan.fits(choice), plan.timeline(choice)))
@@ -109,8 +106,13 @@ class _Planner:
         self.lives = {b.name: b for b in buffers if b.name not in forbidden}
         self.links = {link.step: link for link in links if link.value in self.lives}
         small = (n for n, b in self.lives.items() if b.size <= self.size and self.touching[n])
-        self.sources: tuple[str | Link, ...] = (*small, *self.links.values())
-        self._storages = len(self.sources) - len(self.links)
+        storages = tuple(small)
+        single = [link for link in self.links.values() if len(jobs[link.step]) == len(jobs[link.step + 1]) == 1]
+        parts = [link for link in self.links.values() if link not in single]
+        self.sources: tuple[str | Link, ...] = (*storages, *single, *parts)
+        self.sources_tried = dict.fromkeys((len(self.sources), len(self.sources) - len(parts), len(storages)))
+        """How many of them, from the first on, searches take: turns, or those of layers in parts, can lead away from
+        what is best without any."""
         self._sources_at: list[list[int]] = [[] for _ in range(len(jobs) + 1)]
         for number, source in enumerate(self.sources):
             for step in self.touching[source] if isinstance(source, str) else (source.step, source.step + 1):
@@ -125,16 +127,16 @@ class _Planner:
         self._line, self._timed = Line(len(jobs), delays(config)), Choice()
         self._line.change({step: self._uses(step, None, frozenset()) for step in range(len(jobs))})
 
-    def search(self, weight: float, with_turns: bool = True) -> Iterator[Choice]:
+    def search(self, weight: float, count: int | None = None) -> Iterator[Choice]:
         """From nothing on, take what saves most, divided by its size to the power of `weight`, until no more fits.
 
-        What an item saves is computed again only when something near it was taken. with_turns: groups are taken too;
-        they can lead away from what is best without any.
+        What an item saves is computed again only when something near it was taken. count: of the sources, from the
+        first on, that are taken; all without.
         """
-        best, room = Choice(), _Room(self)
+        best, room = Choice(), Room(self)
         yield best
         queue: list[tuple[Any, ...]] = []  # (-saved for its size, source, number among its items, age, item)
-        sources = self.sources if with_turns else self.sources[: self._storages]
+        sources = self.sources[:count]
         ages = [0] * len(sources)
         changed: Iterable[int] = range(len(sources))
         while True:
@@ -213,7 +215,7 @@ class _Planner:
 
     def filled(self, choice: Choice) -> Choice:
         """The choice with whole tensors that it has room for, those first that save most, if they save something."""
-        room = _Room(self)
+        room = Room(self)
         if not all(room.take(group) for group in choice.groups) or not all(map(room.take, sorted(choice.whole))):
             return choice
         names = (name for name in self.sources if isinstance(name, str) and name not in self.on_chip(choice))
@@ -240,7 +242,7 @@ class _Planner:
     def for_channels(self, choice: Choice) -> Choice:
         """The choice, with what the pairs of `_by_channels` load in the place of other whole tensors."""
         first = [name for step in self._by_channels(choice) for name in sorted(self.links[step].by_channels)]
-        room, other = _Room(self), replace(choice, whole=frozenset())
+        room, other = Room(self), replace(choice, whole=frozenset())
         if choice.whole.issuperset(first) or not all(map(room.take, choice.groups)):
             return choice
         for name in dict.fromkeys((*first, *sorted(choice.whole))):
@@ -429,7 +431,7 @@ class _Planner:
     def _pieces(self, group: Group, on_chip: frozenset[str]) -> list[Use]:
         if (group, on_chip) not in self._known_pieces:
             layers = self.rings.layers(group)
-            whole = [self._whole(self.jobs[step][0]) for step in group.steps]
+            whole = [joined([self._whole(job) for job in self.jobs[step]]) for step in group.steps]
             known: dict[tuple[int, int, int, bool], Use] = {}
             uses, before = [], -1
             for layer, first, end in self.rings.turns(group):
@@ -453,53 +455,3 @@ class _Planner:
         if id(job) not in self._wholes:
             self._wholes[id(job)] = Whole.of(job, self.config)
         return self._wholes[id(job)]
-
-
-class _Room:
-    """The scratchpad while a choice grows: what is added finds a place beside the rest."""
-
-    def __init__(self, plan: _Planner):
-        self._plan, self._choice = plan, Choice()
-        self._alive = [0] * (len(plan.jobs) + 2)  # bytes, from step -1 on
-        self._shelf: Shelf | None = Shelf()
-        self._in_vain = 0
-
-    def take(self, item: str | Group) -> bool:
-        """Whether it fits; if so it is in."""
-        if self._peak(item) > self._plan.size:
-            return False
-        if isinstance(item, str) and self._shelf is not None:
-            buffer = self._plan.alive(item, self._plan.lives[item], self._choice)
-            if self._shelf.add(buffer, self._plan.size):
-                self._choice = self._choice.grown(item)
-                self._count(buffer)
-                return True
-        grown = self._choice.grown(item)
-        if self._plan.places(grown, planner.PLACEMENTS if self._in_vain < PATIENCE else 1) is None:
-            self._in_vain += 1
-            return False
-        self._choice, buffers = grown, self._plan.buffers(grown)
-        self._alive = [0] * len(self._alive)
-        for buffer in buffers:
-            self._count(buffer)
-        self._shelf = Shelf()
-        if not all(self._shelf.add(buffer, self._plan.size) for buffer in planner.by_size(buffers)):
-            self._shelf = None  # `planner.allocate` had to try another order
-        return True
-
-    def _count(self, buffer: Buffer) -> None:
-        for step in range(buffer.born, min(buffer.dies, len(self._alive) - 2) + 1):
-            self._alive[step + 1] += buffer.size
-
-    def _peak(self, item: str | Group) -> int:
-        """Bytes that are alive at least, while an item is."""
-        if isinstance(item, str):
-            buffer = self._plan.alive(item, self._plan.lives[item], self._choice)
-            return buffer.size + max(self._alive[buffer.born + 1 : buffer.dies + 2])
-        first, last = item.steps[0], item.steps[-1]
-        alive = self._alive[first + 1 : last + 2]
-        for group in self._choice.groups:
-            if not set(group.steps).isdisjoint(item.steps):
-                for step in range(group.steps[0], group.steps[-1] + 1):
-                    alive[step - first] -= self._plan.rings.bytes(group)
-        return self._plan.rings.bytes(item) + max(alive)
