@@ -32,9 +32,6 @@ ROUGH = 0.5
 """How much slower the best choice of a search may be than the best one of all, and be tried too: estimates are that
 rough for small buffers, most of all of what turns cost."""
 
-OTHERS = 3
-"""Best choices of searches that are tried beside the best one of all."""
-
 TURN = 180
 """Cycles that a piece loses: its strips are short, its first rows and weights late. Measured with the cycle model."""
 
@@ -70,7 +67,6 @@ def choose(
     best = min(each, key=lambda choice: (not plan.fits(choice), plan.timeline(choice)))
     enough = (1 + ROUGH) * plan.timeline(best)
     others = [c for c in dict.fromkeys(each) if c != best and plan.timeline(c) < enough and plan.fits(c)]
-    others = sorted(others, key=plan.timeline)[:OTHERS]
     some = dict.fromkeys((best, plan.joined(best)))
     choices = dict.fromkeys(plan.refilled(plan.pruned(choice, margin)) for choice in some for margin in MARGINS)
     choices |= dict.fromkeys(plan.with_poolings(c, poolings, sooner) for sooner in (False, True) for c in choices)
