@@ -2,6 +2,7 @@
 """Who judges: this process, processes of this machine, or workers of a Dask cluster."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -66,7 +67,10 @@ class Processes:
 
     def _started(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._count, context, begin, (self._packed, self._how))
+        pool = ProcessPoolExecutor(self._count, context, begin, (self._packed, self._how))
+        for _ in range(self._count):
+            pool.submit(os.getpid)  # they start while the first tasks are prepared
+        return pool
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -52,10 +52,11 @@ def fastest(programs: Iterable[Program]) -> Program:
     return best
 
 
-def near(programs: Iterable[Program], most: int = MOST) -> list[Program]:
-    """Of programs of one network those that may be the fastest with their best strips, in their order."""
+def near(programs: Iterable[Program], most: int = MOST, few: int = FEW) -> list[Program]:
+    """Of programs of one network those that may be the fastest with their best strips, in their order, so many at most.
+    few: strips of a descriptor that are tried, of which the first are those that it has."""
     known: Known = {}
-    rough = [(_roughly(program, known), number, program) for number, program in enumerate(programs)]
+    rough = [(_roughly(program, known, few), number, program) for number, program in enumerate(programs)]
     best = sorted(rough, key=itemgetter(0, 1))[:most]
     return [program for cycles, _, program in sorted(best, key=itemgetter(1)) if cycles <= (1 + NEAR) * best[0][0]]
 
@@ -64,7 +65,7 @@ Known: TypeAlias = dict[tuple[int, tuple[object, ...], tuple[int, int]], tuple[i
 """Timelines, numbered, by the one before and the shape of a descriptor, and the strips that it has."""
 
 
-def _roughly(program: Program, known: Known) -> float:
+def _roughly(program: Program, known: Known, few: int) -> float:
     """Cycles that are expected with the first few strips; infinitely many where `choose_strips` says so."""
     if _is_unknown(program):
         return math.inf
@@ -75,16 +76,16 @@ def _roughly(program: Program, known: Known) -> float:
             work, strips = _work(program, f), (f.first_px, f.strip_px)
             key = last[0], work.shape, strips
             if key not in known:
-                known[key] = len(known) + 1, _soonest(last[1], work, strips, program.config)
+                known[key] = len(known) + 1, _soonest(last[1], work, strips, program.config, few)
             last = known[key]
         cycles += last[1].done
     return cycles
 
 
-def _soonest(timeline: Timeline, work: Work, strips: tuple[int, int], config: Config) -> Timeline:
+def _soonest(timeline: Timeline, work: Work, strips: tuple[int, int], config: Config, few: int) -> Timeline:
     """After a descriptor that has such strips, or other ones."""
     best: tuple[tuple[float, float], Timeline] | None = None
-    for candidate in list(dict.fromkeys([strips, *_candidates(work, config)]))[:FEW]:
+    for candidate in list(dict.fromkeys([strips, *_candidates(work, config)]))[:few]:
         trial = timeline.copy()
         trial.add(work, *candidate)
         cost = trial.done + READ * work.reads(_count(work, candidate)), trial.through

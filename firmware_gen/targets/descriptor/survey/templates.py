@@ -91,7 +91,7 @@ def templates_of(graph: ir.Graph, config: Config, ample: bool = True) -> list[Te
         programs = list(compile_choices(graph, replace(config, **AMPLE)))
     sizes = sizes_of(lay_out(plain, pitches=pitches(plain, tensors, config)))
     kinds = ([p for p in programs if bool(p.whole.pitches) is own] for own in (True, False))
-    return [_template(program, columns, sizes) for kind in kinds for program in near(kind, OF_A_KIND)]
+    return [_template(program, columns, sizes) for kind in kinds for program in near(kind, OF_A_KIND, few=1)]
 
 
 def _template(program: Program, columns: Mapping[str, Columns], pitched: Mapping[str, int]) -> Template:
@@ -216,11 +216,11 @@ def _freed(program: Program) -> list[planner.Buffer]:
     return [replace(b, dies=last[b.name]) if b.name in inputs else b for b in kept]
 
 
-ANCHORS = 6
-"""Configurations for which the compiler decides, or one or two more."""
+ANCHORS = (6, 12)
+"""Configurations for which the compiler decides, or one or two more: of a network of many layers, and of one of few."""
 
-RARE = 1 / (2 * ANCHORS)
-"""The part of all configurations of a kind for which it does not decide."""
+LAYERS = 160
+"""For which it decides in all: what it takes grows with them."""
 
 
 def decided(graph: ir.Graph, configs: Sequence[Config], among: Sequence[Config]) -> list[tuple[Config, list[int]]]:
@@ -244,12 +244,14 @@ def decided(graph: ir.Graph, configs: Sequence[Config], among: Sequence[Config])
 
     kinds = [kind_of(config) for config in among]
     counts = Counter(kinds)
+    fewest, most = ANCHORS
+    anchors = min(max(LAYERS // max(len(plain.nodes), 1), fewest), most)
     likes: list[tuple[tuple[bool, ...], Config]] = []
-    for kind, count in counts.most_common(ANCHORS):
-        if likes and count < RARE * len(among):
+    for kind, count in counts.most_common(anchors):
+        if likes and count < len(among) / (2 * anchors):
             break
         own = [config for config, its in zip(among, kinds, strict=True) if its == kind]
-        likes += [(kind, like) for like in apart(own, max(1, round(ANCHORS * count / len(among))))]
+        likes += [(kind, like) for like in apart(own, max(1, round(anchors * count / len(among))))]
     sides = _sides([like for _, like in likes])
     found: list[list[int]] = [[] for _ in likes]
     for number, (config, place) in enumerate(zip(configs, _sides(configs), strict=True)):
