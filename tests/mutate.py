@@ -94,6 +94,7 @@ NEAREST = {
     "program": "tiling speed planner order lower",
     "choice": "residency",
     "room": "residency",
+    "known": "compile_growth lower",
     "homes": "residency stream",
     "residency": "residency speed",
     "rings": "residency",

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from examples.networks import NETWORKS
 from examples.speed import LARGE, chain
 from firmware_gen import CodeGenerator, ir
 from firmware_gen.frontend.exported.importer import import_model
@@ -17,7 +18,9 @@ from firmware_gen.memory import planner
 from firmware_gen.memory.planner import Buffer
 from firmware_gen.passes import merge_reshapes, run_passes
 from firmware_gen.passes.edits.draft import Draft
-from firmware_gen.targets.descriptor.compiler import compile_graph
+from firmware_gen.targets.descriptor.compiler import compile_choices, compile_graph
+from firmware_gen.targets.descriptor.lowering import depth_first
+from firmware_gen.targets.descriptor.lowering.known import Known
 from firmware_gen.targets.descriptor.scratchpad import overlap, residency
 from firmware_gen.targets.descriptor.scratchpad.choice import Choice
 from firmware_gen.targets.descriptor.scratchpad.shelf import Shelf
@@ -189,3 +192,24 @@ def test_reshapes_are_merged_at_once(monkeypatch):
     assert len(copies) <= 3
     assert [type(n) for n in merged.nodes].count(ir.Reshape) == 0
     assert len(merged.nodes) == 24
+
+
+@pytest.mark.parametrize("name", ["ds-cnn", "resnet8"])
+def test_what_is_lowered_once_is_what_every_program_has(name, monkeypatch):
+    """Byte for byte, with small buffers: layers in parts, several searches, shared constants."""
+    config = Config(10, 12, scratchpad_words=4096, activation_words=2048, weight_bytes=1024, accumulator_entries=16)
+    x = np.zeros(NETWORKS[name].input_shape, np.float32)
+    graph = CodeGenerator(NETWORKS[name].build().eval(), x, config=config).graph
+    found = list(compile_choices(graph, config))
+    tiled, asked = found[0].graph, []
+
+    def anew(known, group, tensors, constants):
+        asked.append(group)
+        return list(depth_first.jobs(tiled, group, tensors, constants, config))
+
+    monkeypatch.setattr(Known, "jobs", anew)
+    every = list(compile_choices(graph, config))
+    assert len(found) == len(every) and len(asked) > len(set(asked))
+    for one, other in zip(found, every, strict=True):
+        assert one.constants.keys() == other.constants.keys()
+        assert all(np.array_equal(one.constants[key], other.constants[key]) for key in one.constants)

@@ -19,11 +19,12 @@ from firmware_gen.targets.descriptor.linked.arena import losses, lost_by_constan
 from firmware_gen.targets.descriptor.linked.link import link
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, PROFILE, Layer, Lowered, Program, initial_of
 from firmware_gen.targets.descriptor.lowering import banded, depth_first
+from firmware_gen.targets.descriptor.lowering.constants import Constants
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.job import DESCRIPTOR_BYTES, Job
 from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace, flat_jobs
+from firmware_gen.targets.descriptor.lowering.known import Known
 from firmware_gen.targets.descriptor.lowering.layout import tiles_of
-from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.scratchpad import residency
 from firmware_gen.targets.descriptor.scratchpad.homes import Home
 from firmware_gen.targets.descriptor.scratchpad.rotation import frames_of, rotated
@@ -84,7 +85,7 @@ def _choices(
     pitches: Mapping[str, int],
 ) -> Iterator[Program]:
     """`compile_choices` for one choice of pitches, by value."""
-    lower = partial(_lowered, graph, config, not keep_activations, pitches=pitches)
+    lower = partial(_lowered, graph, config, Known(graph, config), not keep_activations, pitches=pitches)
     whole = lower()
     lost = list[float]()  # by constants of the programs with tensors on chip
     if config.scratchpad_words and not keep_activations:
@@ -240,6 +241,7 @@ def _in_memory(graph: ir.Graph, config: Config, whole: Lowered, keep_inputs: boo
 def _lowered(
     graph: ir.Graph,
     config: Config,
+    known: Known,
     share: bool,
     on_chip: Container[str] = (),
     groups: Sequence[Group] = (),
@@ -256,7 +258,7 @@ def _lowered(
         own: list[list[int]] = [[] for _ in graph.nodes]
         try:
             for group in depth_first.all_groups(graph, groups):
-                for step, new in depth_first.jobs(graph, group, tensors, constants, config):
+                for step, new in known.jobs(group, tensors, constants):
                     own[step] += range(len(jobs), len(jobs) + len(new))
                     jobs += new
         except NotInPlace as error:

@@ -16,9 +16,9 @@ from firmware_gen.operations.operation import Operation
 from firmware_gen.operations.tensors import Tensor, shares_storage
 from firmware_gen.targets.descriptor.lowering import channels
 from firmware_gen.targets.descriptor.lowering.axis import along
+from firmware_gen.targets.descriptor.lowering.constants import Constants
 from firmware_gen.targets.descriptor.lowering.job import Job, activations
 from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, split_jobs, taps_job, windowed_jobs
-from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from hls.config import Config
 from hls.descriptor.interface.rules import activation_room

@@ -10,25 +10,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from firmware_gen import ir
-from firmware_gen.operations.functions import table, table_name
 from firmware_gen.operations.tensors import Ref, View
 from firmware_gen.operations.windows import Range, Rectangle, Windowed
 from firmware_gen.targets.descriptor.lowering import banded, layout
 from firmware_gen.targets.descriptor.lowering.axis import along
+from firmware_gen.targets.descriptor.lowering.constants import Constants
 from firmware_gen.targets.descriptor.lowering.epilogue import COMBINATIONS, activation_fields
 from firmware_gen.targets.descriptor.lowering.job import Symbolic, activations
 from firmware_gen.targets.descriptor.lowering.tiling import choose_strips, in_strips
 from firmware_gen.targets.descriptor.timing.spans import strip_span
-from hls.arithmetic.function import ROW_WORDS
 from hls.config import Config
 from hls.descriptor.interface.rules import activation_room
 from hls.descriptor.interface.table import FIELDS, Descriptor, misfits
@@ -57,31 +55,6 @@ class Piece:
     def size(self) -> tuple[int, int]:
         """Output columns and rows."""
         return self.cols[1] - self.cols[0], self.rows[1] - self.rows[0]
-
-
-class Constants:
-    """Named constant arrays (uint32 words), stored once each, but for those `given` under the names of their values."""
-
-    def __init__(self, given: Mapping[str, np.ndarray] = MappingProxyType({})) -> None:
-        self.arrays: dict[str, np.ndarray] = dict(given)
-        self._names: dict[bytes, str] = {}
-        self._numbers: dict[str, Iterator[int]] = {}
-
-    def add(self, name: str, words: np.ndarray) -> Ref:
-        """Reference to an array with this content; `name` is made unique when the content is new."""
-        key = words.tobytes()
-        if key not in self._names:
-            numbers = self._numbers.setdefault(name, itertools.count())
-            unique = next(n for i in numbers if (n := f"{name}_{i}" if i else name) not in self.arrays)
-            self.arrays[unique] = words
-            self._names[key] = unique
-        return Ref(self._names[key])
-
-    def table(self, function: ir.Function) -> tuple[Ref, int]:
-        """Reference to a function's table, which has a name of its own, and TABLE_ROWS of it."""
-        name = table_name(function)
-        self.arrays[name] = table(function)
-        return Ref(name), len(self.arrays[name]) // ROW_WORDS
 
 
 NOTHING = np.zeros(0, np.uint32)
