@@ -19,8 +19,8 @@ from firmware_gen.memory.planner import Buffer
 from firmware_gen.passes import merge_reshapes, run_passes
 from firmware_gen.passes.edits.draft import Draft
 from firmware_gen.targets.descriptor.compiler import compile_choices, compile_graph
+from firmware_gen.targets.descriptor.known import Known
 from firmware_gen.targets.descriptor.lowering import depth_first
-from firmware_gen.targets.descriptor.lowering.known import Known
 from firmware_gen.targets.descriptor.scratchpad import overlap, residency
 from firmware_gen.targets.descriptor.scratchpad.choice import Choice
 from firmware_gen.targets.descriptor.scratchpad.shelf import Shelf

@@ -12,18 +12,18 @@ import numpy as np
 from firmware_gen import ir
 from firmware_gen.memory import planner
 from firmware_gen.memory.arena import buffers_of, memory_report, program_bytes
+from firmware_gen.operations.constants import Constants
 from firmware_gen.operations.operation import copied
 from firmware_gen.operations.tensors import Ref, Tensor, copy_outputs, laid_out, lay_out, streamed
 from firmware_gen.passes.hardware.planes import retiled
+from firmware_gen.targets.descriptor.known import Known
 from firmware_gen.targets.descriptor.linked.arena import losses, lost_by_constants, plan_arena
 from firmware_gen.targets.descriptor.linked.link import link
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, PROFILE, Layer, Lowered, Program, initial_of
 from firmware_gen.targets.descriptor.lowering import banded, depth_first
-from firmware_gen.targets.descriptor.lowering.constants import Constants
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.job import DESCRIPTOR_BYTES, Job
 from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace, flat_jobs
-from firmware_gen.targets.descriptor.lowering.known import Known
 from firmware_gen.targets.descriptor.lowering.layout import tiles_of
 from firmware_gen.targets.descriptor.scratchpad import residency
 from firmware_gen.targets.descriptor.scratchpad.homes import Home

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from firmware_gen import ir
+from firmware_gen.operations.constants import Constants
 from firmware_gen.operations.operation import Operation
 from firmware_gen.operations.tensors import Tensor, shares_storage
 from firmware_gen.targets.descriptor.lowering import channels
 from firmware_gen.targets.descriptor.lowering.axis import along
-from firmware_gen.targets.descriptor.lowering.constants import Constants
 from firmware_gen.targets.descriptor.lowering.job import Job, activations
 from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, split_jobs, taps_job, windowed_jobs
 from firmware_gen.targets.descriptor.lowering.streams import operations_of

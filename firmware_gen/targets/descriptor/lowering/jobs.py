@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.operations.constants import Constants
 from firmware_gen.operations.operation import Operation
 from firmware_gen.operations.tensors import Tensor
 from firmware_gen.operations.windows import Range, Windowed
-from firmware_gen.targets.descriptor.lowering.constants import Constants
 from firmware_gen.targets.descriptor.lowering.folded import folded
 from firmware_gen.targets.descriptor.lowering.job import Job
 from firmware_gen.targets.descriptor.lowering.pieces import best_split, k_split, taps_piece, with_constants

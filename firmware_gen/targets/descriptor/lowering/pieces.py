@@ -18,11 +18,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.operations.constants import Constants
 from firmware_gen.operations.tensors import Ref, View
 from firmware_gen.operations.windows import Range, Rectangle, Windowed
 from firmware_gen.targets.descriptor.lowering import banded, layout
 from firmware_gen.targets.descriptor.lowering.axis import along
-from firmware_gen.targets.descriptor.lowering.constants import Constants
 from firmware_gen.targets.descriptor.lowering.epilogue import COMBINATIONS, activation_fields
 from firmware_gen.targets.descriptor.lowering.job import Symbolic, activations
 from firmware_gen.targets.descriptor.lowering.tiling import choose_strips, in_strips

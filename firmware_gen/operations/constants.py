@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Constants that descriptors read: weights, parameters, tables."""
+"""Constants of a program: weights, parameters, tables of functions."""
 
 import itertools
 from collections.abc import Iterator, Mapping

@@ -4,9 +4,9 @@
 from collections.abc import Hashable, Mapping, Sequence
 
 from firmware_gen import ir
+from firmware_gen.operations.constants import Added, Constants
 from firmware_gen.operations.tensors import Tensor
 from firmware_gen.targets.descriptor.lowering import depth_first
-from firmware_gen.targets.descriptor.lowering.constants import Added, Constants
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.job import Job
 from hls.config import Config
