@@ -2,9 +2,10 @@
 """One function on many tasks, by the workers of a Dask cluster; what all tasks share is sent to each of them once."""
 
 import pickle
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -17,6 +18,9 @@ R = TypeVar("R")
 
 AHEAD = 2
 """Tasks of each thread of a worker that are sent before they begin."""
+
+TRIES, PAUSE = 5, 1.0
+"""How often workers are told what tasks share, and the seconds between."""
 
 EXTRA = "pip install 'heepgen[cluster]'"
 
@@ -53,7 +57,7 @@ def spread(
     import distributed
 
     name = f"heepgen-{uuid.uuid4().hex}"
-    client.register_plugin(_plugin(name, architectures, pickle.dumps(shared)), name=name)
+    _register(client, _plugin(name, architectures, pickle.dumps(shared)), name)
     room = AHEAD * max(sum(client.nthreads().values()), 1)
     waiting = iter(tasks)
 
@@ -74,7 +78,19 @@ def spread(
         ) from None
     finally:
         client.cancel(list(running.futures))
-        client.unregister_worker_plugin(name)
+        with suppress(OSError):  # a worker that has just died keeps nothing
+            client.unregister_worker_plugin(name)
+
+
+def _register(client: Any, plugin: Any, name: str) -> None:
+    """Tell all workers; once more where one of them has just died, which the scheduler learns a little later."""
+    for _ in range(TRIES - 1):
+        try:
+            client.register_plugin(plugin, name=name)
+            return
+        except OSError:
+            time.sleep(PAUSE)
+    client.register_plugin(plugin, name=name)
 
 
 _shared: dict[str, Any] = {}

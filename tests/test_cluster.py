@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
+from gen import cluster as sharing
 from gen.cli import main
 from gen.cluster import connected, spread
 from gen.flows.network import eval as flow
@@ -99,3 +100,23 @@ def test_no_scheduler_is_said():
     said = pytest.raises(HeepgenError, match=r"--scheduler nowhere://1: .*; start one by dask scheduler")
     with said, connected("nowhere://1"):
         pass
+
+
+@pytest.mark.parametrize("deaths", [0, 2, sharing.TRIES])
+def test_workers_are_told_again_where_one_has_just_died(deaths, monkeypatch):
+    """As Dask says so; not for ever."""
+    monkeypatch.setattr(sharing, "PAUSE", 0.0)
+    told = []
+
+    class Client:
+        def register_plugin(self, plugin, name):
+            told.append((plugin, name))
+            if len(told) <= deaths:
+                raise OSError("Stream is closed")
+
+    if deaths < sharing.TRIES:
+        sharing._register(Client(), "shared", "name")
+    else:
+        with pytest.raises(OSError, match="closed"):
+            sharing._register(Client(), "shared", "name")
+    assert told == [("shared", "name")] * min(deaths + 1, sharing.TRIES)
