@@ -171,7 +171,7 @@ def test_which_programs_have_their_best_strips_chosen(monkeypatch):
 
 
 NEAR = {(10, 18, 2): 4096, (21, 24, 2): 8192, (24, 7, 2): 4096, (5, 11, 3): 2048, (12, 5, 1): 8192, (9, 31, 4): 16384}
-"""Arrays and scratchpads, at random, with buffers of half their size or the whole."""
+"""Words of the scratchpad by rows, columns and ports, beside other buffers of a quarter of their size."""
 
 
 @pytest.mark.parametrize("array", NEAR, ids=str)

@@ -55,17 +55,17 @@ def fastest(programs: Iterable[Program]) -> Program:
 def near(programs: Iterable[Program], most: int = MOST, few: int = FEW) -> list[Program]:
     """Of programs of one network those that may be the fastest with their best strips, in their order, so many at most.
     few: strips of a descriptor that are tried, of which the first are those that it has."""
-    known: Known = {}
+    known: Rough = {}
     rough = [(_roughly(program, known, few), number, program) for number, program in enumerate(programs)]
     best = sorted(rough, key=itemgetter(0, 1))[:most]
     return [program for cycles, _, program in sorted(best, key=itemgetter(1)) if cycles <= (1 + NEAR) * best[0][0]]
 
 
-Known: TypeAlias = dict[tuple[int, tuple[object, ...], tuple[int, int]], tuple[int, Timeline]]
+Rough: TypeAlias = dict[tuple[int, tuple[object, ...], tuple[int, int]], tuple[int, Timeline]]
 """Timelines, numbered, by the one before and the shape of a descriptor, and the strips that it has."""
 
 
-def _roughly(program: Program, known: Known, few: int) -> float:
+def _roughly(program: Program, known: Rough, few: int) -> float:
     """Cycles that are expected with the first few strips; infinitely many where `choose_strips` says so."""
     if _is_unknown(program):
         return math.inf

@@ -120,7 +120,7 @@ def ring_rows(layers: Sequence[Rows], pieces: Sequence[tuple[int, int, int]]) ->
 def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequence[Job]], config: Config) -> list[Link]:
     """Neighbours that may take turns. jobs: those of every node, lowered as a whole."""
     operations = [
-        _single(node, tensors) if _in_parts(own) else None for node, own in zip(graph.nodes, jobs, strict=True)
+        _single(node, tensors) if _share_tensors(own) else None for node, own in zip(graph.nodes, jobs, strict=True)
     ]
     values = Counter(t.storage for t in tensors.values())
     result = []
@@ -155,7 +155,7 @@ def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequenc
     return result
 
 
-def _in_parts(jobs: Sequence[Job]) -> bool:
+def _share_tensors(jobs: Sequence[Job]) -> bool:
     """Whether descriptors of a layer, one or several, read and write the same tensors, none a sum of another one's."""
     touched = [{stream: where.name for stream, where in activations(job.descriptor).items()} for job in jobs]
     return bool(jobs) and all(own == touched[0] for own in touched)
