@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from firmware_gen.targets.descriptor.timing.banks import Banks
+from firmware_gen.targets.descriptor.timing.banks import Places
 from firmware_gen.targets.descriptor.timing.cycles import simulate
 from hls.config import Config
 from hls.descriptor.interface.registers import REGIONS
@@ -139,7 +139,7 @@ def test_cycle_model_knows_how_long_lists_take(accelerator):
         rng = np.random.default_rng([seed, config.rows, config.cols, 9])
         program = random_program(rng, config, layers=int(rng.integers(1, 4)))
         cycles = compare(config, folder, program, outstanding=8)
-        estimated = sum(e.cycles for e in simulate([(f, Banks()) for f in program.descriptors], config))
+        estimated = sum(e.cycles for e in simulate([(f, Places()) for f in program.descriptors], config))
         assert abs(estimated - cycles) <= OFF, f"list {seed}"
 
 
@@ -168,7 +168,7 @@ def test_half_banks_and_whole_ones_in_turn(accelerator):
         stall = [0.0, 0.5][seed % 2]
         cycles = compare(config, folder, program, stall_probability=stall, seed=seed, outstanding=8)
         if not stall:
-            estimated = sum(e.cycles for e in simulate([(f, Banks()) for f in program.descriptors], config))
+            estimated = sum(e.cycles for e in simulate([(f, Places()) for f in program.descriptors], config))
             assert abs(estimated - cycles) <= OFF, f"list {seed}"
     assert halves > HALVED_LISTS
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cycle model asks only stages that have something to do: the same cycles as if it asked all of them in each."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
 from firmware_gen.targets.descriptor.timing import cycles
-from firmware_gen.targets.descriptor.timing.banks import Banks
+from firmware_gen.targets.descriptor.timing.banks import Places
 from firmware_gen.targets.descriptor.timing.cycles import NEVER, Machine, simulate
 from tests.layers import random_program
 from tests.test_accelerator import drawn, in_short_strips
@@ -39,9 +41,10 @@ class Stepped(Machine):
         self.cutter.step(t, take)
 
 
-def shared(rng, ports):
-    """Banks of the words of a beat: none, one, or any of three."""
-    return [(), (int(rng.integers(3)),) * ports, tuple(rng.integers(0, 3, ports).tolist())][rng.integers(3)]
+def scattered(rng, config):
+    """Every stream anywhere in memory, half of them in contiguous banks, where all words of a beat meet."""
+    ends = config.contiguous_bytes, config.ram_bytes
+    return Places(*(4 * int(rng.integers(ends[rng.integers(2)] // 4)) for _ in fields(Places)))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -53,10 +56,7 @@ def test_stages_that_are_not_asked_have_nothing_to_do(seed, monkeypatch):
         program = in_short_strips(rng, config, program) if number % 2 else program
         descriptors = []
         for f in program.descriptors:
-            load, first, last, *others = (shared(rng, config.ports) for _ in range(7))
-            weights = ((f.weight_words // 2, first), (f.weight_words + 1, last))
-            contended = Banks(load, weights, *others)
-            descriptors.append((f, contended if number % 3 else Banks()))
+            descriptors.append((f, scattered(rng, config) if number % 3 else Places()))
         found = simulate(descriptors, config)
         with monkeypatch.context() as patched:
             patched.setattr(cycles, "Machine", Stepped)

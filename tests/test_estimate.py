@@ -17,7 +17,7 @@ from firmware_gen import CodeGenerator
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.models import cpu_cycles
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
-from firmware_gen.targets.descriptor.timing.banks import Banks, bank_runs, word_banks
+from firmware_gen.targets.descriptor.timing.banks import Places, bank, beats_of, sharing
 from firmware_gen.targets.descriptor.timing.crossbar import FIRST_MASTER, MASTERS, arbitrate
 from firmware_gen.targets.descriptor.timing.stages import Drain
 from gen.cli import main
@@ -25,6 +25,7 @@ from gen.flows.measure.run import Application, run
 from gen.flows.network.estimate import estimate, estimate_program
 from gen.flows.network.sw import generate_application
 from hls.config import Config
+from hls.descriptor.interface.table import Descriptor
 
 TOLERANCE = 0.03
 FEW = 4  # cycles: the profile record of a layer is read within as many
@@ -116,6 +117,23 @@ def test_channels_of_a_beat_that_lie_in_one_bank(tmp_path):
     assert predicted.layers[0].cycles > 1.3 * predicted.layers[0].bound_cycles
 
 
+@pytest.mark.parametrize(
+    "model, shape",
+    [
+        (nn.Conv2d(16, 9, 1), (1, 16, 8, 8)),
+        (nn.Conv2d(9, 12, 3, padding=1), (1, 9, 8, 8)),
+        (nn.Sequential(nn.Conv2d(12, 24, 1), nn.ReLU(), nn.Conv2d(24, 12, 1)), (1, 12, 8, 8)),
+    ],
+    ids=["pointwise", "window", "two-layers"],
+)
+def test_three_ports_that_lag_behind_each_other(model, shape, tmp_path):
+    """Planes of 64 words: words of a beat meet, and then those of other beats, of other streams too."""
+    small = {"activation_words": 1024, "weight_bytes": 1024, "accumulator_entries": 16, "scratchpad_words": 0}
+    predicted, measured = compare(model, shape, Config(rows=9, cols=8, ports=3, **small), tmp_path)
+    for e, r in zip(predicted.layers, measured.layers, strict=True):
+        assert abs(e.cycles - r.cycles) <= FEW, (e, r)
+
+
 class Short(nn.Module):
     """Layers of a pixel that do not depend on each other: results wait for the drain, and it for what it adds."""
 
@@ -178,25 +196,63 @@ def test_weights_of_a_single_pixel_fill_the_bus(rows, cols, ports):
     assert layer.cycles < 1.06 * layer.bound_cycles
 
 
+def stored_with_stride(stride, address, config):
+    """Places of 8 x 1 pixels of 4 channels that are stored, channels ``stride`` words apart, and their sharing."""
+    f = Descriptor(out_w=8, out_px=8, strip_px=8, first_px=8, groups=1, ncb=1, cout=4)
+    f = f.but(store_c_stride=stride, store_x_stride=1)
+    places = Places(store=address)
+    return beats_of(f, places, config).store, sharing(f, places, config)
+
+
+def test_banks_are_those_of_the_memory_map():
+    """Contiguous banks, then groups whose words go round: the numbers of the testbench."""
+    config = Config(memory_banks=3, memory_banks_interleaved=(8, 2))
+    size = config.bank_bytes
+    addresses = [0, size - 4, size, 3 * size, 3 * size + 4 * 9, 11 * size - 4, 11 * size, 11 * size + 4, 13 * size - 4]
+    assert bank(np.array(addresses), config).tolist() == [0, 0, 1, 3, 4, 10, 11, 12, 12]
+
+
 def test_words_of_a_beat_that_share_a_bank():
     config = Config(ports=4)
-    low = config.memory_banks * config.bank_kib * 1024
-    assert word_banks(config.bank_kib * 1024, 1, config) == (1, 1, 1, 1)
-    assert word_banks(low, 1, config) == () == word_banks(low + 4, 3, config)
-    assert len(set(word_banks(low, 8, config))) == 1
-    assert len(set(word_banks(low, 4, config))) == 2
-    assert word_banks(0, 1, Config(ports=1)) == ()
+    first, low = config.memory_banks, config.contiguous_bytes
+    assert stored_with_stride(1, config.bank_bytes, config)[1].store == 4
+    assert stored_with_stride(1, low, config)[1].store == 1 == stored_with_stride(3, low + 4, config)[1].store
+    assert stored_with_stride(8, low, config)[1].store == 4 and stored_with_stride(4, low, config)[1].store == 2
+    assert not stored_with_stride(3, low, config)[1].contended and stored_with_stride(4, low, config)[1].contended
+    assert not stored_with_stride(8, 0, Config(ports=1))[1].contended
+    beats, _ = stored_with_stride(8, low + 4, config)
+    assert list(beats) == [(first + pixel % 8,) * 4 for pixel in range(1, 9)]
+    beats, _ = stored_with_stride(9, low, Config(ports=3))  # the second beat has one word
+    assert [beat[:1] if number % 2 else beat for number, beat in enumerate(beats[:4])] == [
+        (first, first + 1, first + 2),
+        (first + 3,),
+        (first + 1, first + 2, first + 3),
+        (first + 4,),
+    ]
+
+
+def test_a_tensor_in_two_groups_is_contended_where_it_is_in_the_smaller_one():
+    config = Config(ports=2, memory_banks_interleaved=(8, 4))
+    border = config.contiguous_bytes + 8 * config.bank_bytes
+    shared = [stored_with_stride(4, address, config)[1].store for address in (border - 80, border - 40, border)]
+    assert shared == [1, 2, 2]
 
 
 def test_weights_that_lie_in_several_banks():
     """The last 100 words of the contiguous banks, one whole bank before them, and 50 interleaved words."""
     config = Config(ports=2)
-    bank, low = config.bank_kib * 256, config.memory_banks * config.bank_kib * 1024
-    last = config.memory_banks - 1
-    found = bank_runs(low - 400, 150, config)
-    assert found == ((100, (last, last)), (150, ()))
-    assert bank_runs(low - 4 * bank - 40, bank + 10, config) == ((10, (last - 1,) * 2), (bank + 10, (last,) * 2))
-    assert [Banks(weights=found).weight(word) for word in (0, 99, 100, 149)] == [(last, last)] * 2 + [()] * 2
+    words, low = config.bank_bytes // 4, config.contiguous_bytes
+
+    def weights(count, address):
+        f = Descriptor(weight_words=count, out_px=1, strip_px=1, first_px=1, groups=1, ncb=1, cout=1, out_w=1)
+        places = Places(weights=address)
+        return beats_of(f, places, config).weights, sharing(f, places, config).weights
+
+    beats, shared = weights(150, low - 400)
+    assert sum(n for n, each in shared if each == 2) == 100 and sum(n for n, each in shared if each == 1) == 50
+    last, first = config.memory_banks - 1, config.memory_banks
+    assert beats[49] == (last, last) and beats[50] == (first, first + 1) and beats[74] == (first, first + 1)
+    assert weights(words + 10, low - 4 * words - 40)[1] == ((10, 2), (words, 2))
 
 
 def test_command(tmp_path):

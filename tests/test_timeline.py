@@ -14,7 +14,7 @@ from firmware_gen.targets.descriptor.compiler import compile_choices, compile_gr
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS
 from firmware_gen.targets.descriptor.lowering import depth_first, pieces
-from firmware_gen.targets.descriptor.timing.banks import Banks
+from firmware_gen.targets.descriptor.timing.banks import Sharing
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config
@@ -188,12 +188,12 @@ def test_what_has_its_best_strips_chosen_is_the_fastest(array):
 def test_a_beat_in_one_bank_takes_a_cycle_a_word(monkeypatch):
     """Weights partly in contiguous banks, partly interleaved."""
     seen = []
-    banks = Banks(weights=((30, (2, 2, 2, 2)), (40, (-1, 0)), (100, ())), params=(3, 3, 3, 3))
-    monkeypatch.setattr(strips, "descriptor_banks", lambda program, f: banks)
+    shared = Sharing(load=1, weights=((30, 4), (70, 1)), params=4, store=1, aux=1, fetch=1, table=1, record=1)
+    monkeypatch.setattr(strips, "sharing", lambda f, places, config: shared)
     monkeypatch.setattr(strips, "Work", lambda f, config, *costs: seen.append(costs))
     program = compiled("fmnist-conv2d", Config(ports=4))
-    strips._work(program, program.linked[0])
-    assert seen == [((30 * 4 + 10 + 60) / 100, 4)]
+    strips._work(program, 0)
+    assert seen == [((30 * 4 + 70) / 100, 4)]
 
 
 def test_a_program_is_not_changed_by_choosing():

@@ -7,8 +7,9 @@ from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
 from firmware_gen.memory.planner import memory_map
-from firmware_gen.targets.descriptor.estimate import descriptor_banks, descriptor_cycles, rotation_cycles
+from firmware_gen.targets.descriptor.estimate import descriptor_cycles, descriptor_places, rotation_cycles
 from firmware_gen.targets.descriptor.linked.program import Program
+from firmware_gen.targets.descriptor.timing.banks import sharing
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config
@@ -72,8 +73,9 @@ def _roughly(program: Program, known: Rough, few: int) -> float:
     cycles = float(rotation_cycles(program))
     for listed in program.lists:
         last = 0, Timeline()
-        for f in program.linked[listed.range]:
-            work, strips = _work(program, f), (f.first_px, f.strip_px)
+        for index in range(listed.first, listed.end):
+            work = _work(program, index)
+            strips = work.descriptor.first_px, work.descriptor.strip_px
             key = last[0], work.shape, strips
             if key not in known:
                 known[key] = len(known) + 1, _soonest(last[1], work, strips, program.config, few)
@@ -113,11 +115,11 @@ def choose_strips(program: Program, found: "Found | None" = None) -> tuple[Progr
     """
     if _is_unknown(program):
         return program, math.inf
-    linked, found = program.linked, {} if found is None else found
-    before = [(f.first_px, f.strip_px) for f in linked]
+    found = {} if found is None else found
+    before = [(f.first_px, f.strip_px) for f in program.linked]
     chosen, cycles = [], float(rotation_cycles(program))
     for listed in program.lists:
-        works = [_work(program, f) for f in linked[listed.range]]
+        works = [_work(program, index) for index in range(listed.first, listed.end)]
         strips, done = _choose(works, before[listed.range], program.config, found)
         chosen += strips
         cycles += done
@@ -220,15 +222,10 @@ def _total(program: Program) -> int:
     return sum(e.cycles for e in descriptor_cycles(program)) + rotation_cycles(program)
 
 
-def _work(program: Program, f: Linked) -> Work:
+def _work(program: Program, index: int) -> Work:
     """Of a linked descriptor: words of a beat that lie in one bank take a cycle each."""
-    banks = descriptor_banks(program, f)
-    weights = begin = 0
-    for end, entry in banks.weights:
-        weights += (end - begin) * _beat_cycles(entry)
-        begin = end
-    return Work(f, program.config, weights / begin if begin else 1, _beat_cycles(banks.params))
-
-
-def _beat_cycles(entry: tuple[int, ...]) -> int:
-    return len(entry) if entry and entry[0] >= 0 else 1
+    f = program.linked[index]
+    shared = sharing(f, descriptor_places(program, index), program.config)
+    words = sum(words for words, _ in shared.weights)
+    weights = sum(words * n for words, n in shared.weights) / words if words else 1
+    return Work(f, program.config, weights, shared.params)

@@ -8,6 +8,8 @@ from functools import cache
 from hls.descriptor.interface.timing import ANSWER, COLLECTED, MEMORY, OUTSTANDING, QUEUED
 
 MASTERS, FIRST_MASTER = 16, 9  # X-HEEP's crossbar: masters that its arbiters are made for, place of port 0
+_BITS = tuple(1 << place for place in range(FIRST_MASTER, MASTERS))  # of the ports, and which port has a bit alone
+_PORTS = {bit: port for port, bit in enumerate(_BITS)}
 
 
 class Uncontended:
@@ -24,7 +26,7 @@ class Uncontended:
 
 
 class _Command:
-    """A beat: the bank of each word (None: its own), words not granted yet, the cycle of the last grant."""
+    """A beat: the bank of each word, words not granted yet, the cycle of the last grant."""
 
     __slots__ = ("banks", "deliver", "granted", "missing", "words")
 
@@ -52,7 +54,8 @@ class Ports:
         answered = self.answered
         while answered and answered[0] < t:
             answered.popleft()
-        return len(self.order) + len(answered) < OUTSTANDING and max(map(len, self.queues)) < QUEUED
+        due = len(self.order)  # in which what is queued is, too
+        return due + len(answered) < OUTSTANDING and (due < QUEUED or max(map(len, self.queues)) < QUEUED)
 
     def ready(self, t: int) -> bool:
         """Whether a request is accepted in this cycle; asked once in each."""
@@ -88,28 +91,28 @@ class Ports:
         self.active = bool(order or self.picked or self.held)
 
     def _grant(self, t: int) -> None:
-        """Words that are requested get their banks, and the ports without a request the next ones."""
-        requests, queues = self.requests, self.queues
-        wanted: dict[int, int] | None = None
-        for port, queue in enumerate(queues):
-            command = requests[port]
+        """A word of every bank that is requested gets it, and the ports without a request get the next ones."""
+        requests, queues, favoured = self.requests, self.queues, self.favoured
+        wanted: dict[int, int] = {}
+        for port, command in enumerate(requests):
             if command is not None:
-                if command.banks:
-                    wanted = {} if wanted is None else wanted
-                    bank = command.banks[port]
-                    wanted[bank] = wanted.get(bank, 0) | 1 << (FIRST_MASTER + port)
-                    continue
-                command.missing -= 1
-                command.granted = t
-            requests[port] = queue.popleft() if queue else None
-        for bank, masters in wanted.items() if wanted else ():
-            place, self.favoured[bank] = arbitrate(masters, self.favoured.get(bank, 0))
-            port = place - FIRST_MASTER
+                bank = command.banks[port]
+                wanted[bank] = wanted.get(bank, 0) | _BITS[port]
+            elif queues[port]:
+                requests[port] = queues[port].popleft()
+        for bank, masters in wanted.items():
+            if masters in _PORTS:
+                port = _PORTS[masters]
+                favoured[bank] = FIRST_MASTER + port
+            else:
+                place, favoured[bank] = arbitrate(masters, favoured.get(bank, 0))
+                port = place - FIRST_MASTER
             command = requests[port]
             assert command is not None
             command.missing -= 1
             command.granted = t
-            requests[port] = queues[port].popleft() if queues[port] else None
+            queue = queues[port]
+            requests[port] = queue.popleft() if queue else None
 
 
 def stream_cycles(beats: Sequence[tuple[int, ...]], ports: int) -> float:

@@ -8,7 +8,7 @@ vector, a weight tile or a store may go; no data are computed. Memory is assumed
 
 from dataclasses import dataclass
 
-from firmware_gen.targets.descriptor.timing.banks import Banks
+from firmware_gen.targets.descriptor.timing.banks import ANYWHERE, UNCONTENDED, Places, beats_of, sharing
 from firmware_gen.targets.descriptor.timing.crossbar import Ports, Uncontended
 from firmware_gen.targets.descriptor.timing.plan import Plan
 from firmware_gen.targets.descriptor.timing.stages import Aux, Counts, Drain, Load, Sequencer, Store
@@ -40,17 +40,18 @@ class Fetch:
         self.ports, self.beats = config.ports, fetch_beats(config)
         self.left = self.begins = 0
         self.ready_at = NEVER
-        self.banks: tuple[int, ...] = ()
+        self.banks = ANYWHERE
 
     def go(self, t: int, plan: Plan) -> None:
         self.begins, self.left, self.ready_at = t + FETCH_ASKED, self.beats, NEVER
         self.banks = plan.banks.fetch
 
     def accept(self, t: int) -> Beat:
+        banks = self.banks[self.beats - self.left]
         self.left -= 1
         if self.left:
-            return self.banks, self.ports, self._more
-        return self.banks, (WORDS - 1) % self.ports + 1, self._last
+            return banks, self.ports, self._more
+        return banks, (WORDS - 1) % self.ports + 1, self._last
 
     def _more(self, answer: int) -> None:
         pass
@@ -65,23 +66,26 @@ class Record:
     def __init__(self, ports: int, store: Store):
         self.ports, self.store = ports, store
         self.left = self.begins = 0
+        self.banks = ANYWHERE
 
-    def start(self, t: int) -> None:
-        self.left, self.begins = len(PROFILE_RECORD), t + RECORD
+    def start(self, t: int, plan: Plan) -> None:
+        self.left, self.begins, self.banks = len(PROFILE_RECORD), t + RECORD, plan.banks.record
 
     def accept(self, t: int) -> Beat:
-        words = min(self.ports, self.left)
+        words, banks = min(self.ports, self.left), self.banks[(len(PROFILE_RECORD) - self.left) // self.ports]
         self.left -= words
-        return (), words, self.store.due(False)
+        return banks, words, self.store.due(False)
 
 
 class Machine:
     """All stages, and the descriptor on offer, which each takes when it is through with the one before."""
 
-    def __init__(self, descriptors: list[tuple[Linked, Banks]], config: Config):
+    def __init__(self, descriptors: list[tuple[Linked, Places]], config: Config):
         ports = config.ports
-        self.plans = [Plan(f, banks, config) for f, banks in descriptors]
-        contended = any(plan.banks.contended for plan in self.plans)
+        contended = any(sharing(f, places, config).contended for f, places in descriptors)
+        self.plans = [
+            Plan(f, beats_of(f, places, config) if contended else UNCONTENDED, config) for f, places in descriptors
+        ]
         self.memory = Ports(ports) if contended else Uncontended()
         self.counts = Counts()
         self.completed: list[tuple[int, ...]] = []
@@ -145,7 +149,7 @@ class Machine:
         if not drain_free and not self.recording and self.drain.walked() and self._all_stored():
             if self.drain.plan.profile:
                 self.recording = True
-                self.record.start(t)
+                self.record.start(t, self.drain.plan)
             else:
                 self._complete(t)
                 self.storing, drain_free = False, True
@@ -237,8 +241,8 @@ class Machine:
             self.storing = self.recording = False
 
 
-def simulate(descriptors: list[tuple[Linked, Banks]], config: Config) -> list[Estimate]:
-    """Run a list of descriptors, each with the memory banks of its streams."""
+def simulate(descriptors: list[tuple[Linked, Places]], config: Config) -> list[Estimate]:
+    """Run a list of descriptors, each with where its streams lie."""
     completed = Machine(descriptors, config).run()
     before, estimates = (0,) * len(completed[0]), []
     for after in completed:

@@ -3,11 +3,11 @@
 
 import numpy as np
 
-from firmware_gen.targets.descriptor.timing.banks import Banks, word_banks
+from firmware_gen.targets.descriptor.timing.banks import Beats
 from firmware_gen.targets.descriptor.timing.demand import tiles
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes
 from hls.config import Config
-from hls.descriptor.interface.table import Linked, Output, on_chip
+from hls.descriptor.interface.table import Linked, on_chip
 from hls.descriptor.interface.timing import beats, block_outputs, param_beats, table_beat, table_beats
 
 SWAP, STEP_FIRST, STEP_LAST, GROUP_FIRST, GROUP_LAST, STRIP_LAST = (1 << i for i in range(6))
@@ -93,7 +93,7 @@ def _store_blocks(f: Linked, config: Config) -> list[tuple[int, bool]]:
 class Plan:
     """What the stages need to know of one descriptor."""
 
-    def __init__(self, f: Linked, banks: Banks, config: Config):
+    def __init__(self, f: Linked, banks: Beats, config: Config):
         diagonal, unit = bool(f.diagonal), bool(f.unit_weights)
         self.banks = banks
         self.strips = len(strip_sizes(f.out_px, f.first_px, f.strip_px))
@@ -117,44 +117,8 @@ class Plan:
         self.mark_words, self.mark_base = f.mark_words, f.mark_base
         self.function = bool(f.function)
         self.table_beats = table_beats(f, config)
-        self.table_words, self.table_banks = table_beat(config), banks.table
+        self.table_words = table_beat(config)
         self.stores = self._stores(f, config)
-        self.store_banks, self.aux_banks = (
-            self._output_banks(f, config, output, entry, address)
-            for output, entry, address in zip((f.store, f.aux), (banks.store, banks.aux), banks.addresses[1:])
-        )
-        self.load_is_even = not banks.load or banks.load[0] >= 0  # every beat is like the first
-        self.load_steps = (banks.addresses[0], f.load_c_stride, f.load_x_stride, f.load_y_stride, f.load_x_count)
-        self.config = config
-
-    def load_banks(self, chunk: int, c: int) -> tuple[int, ...]:
-        """Of the beat that begins ``c`` words behind the start of a chunk."""
-        if self.load_is_even:
-            return self.banks.load
-        address, c_stride, x_stride, y_stride, row = self.load_steps
-        offset = c * c_stride + chunk % row * x_stride + chunk // row * y_stride
-        return word_banks(address + 4 * offset, c_stride, self.config)
-
-    def _output_banks(
-        self, f: Linked, config: Config, output: Output[int], entry: tuple[int, ...], address: int
-    ) -> list[tuple[int, ...]]:
-        """Per beat of the output's loops."""
-        if not entry or entry[0] >= 0:
-            return [entry] * self.beats
-        result: list[tuple[int, ...]] = []
-        first = 0
-        for size in strip_sizes(f.out_px, f.first_px, f.strip_px):
-            for g in range(f.groups):
-                for cb in range(f.ncb):
-                    for px in range(first, first + size):
-                        oy, ox = divmod(px, f.out_w)
-                        at = oy * output.y_stride + ox * output.x_stride + cb * output.cb_step + g * output.g_step
-                        result += [
-                            word_banks(address + 4 * (at + c * output.c_stride), output.c_stride, config)
-                            for c in range(0, block_outputs(f, cb, config), config.ports)
-                        ]
-            first += size
-        return result
 
     def _stores(self, f: Linked, config: Config) -> list[tuple[int, bool]]:
         """Per store beat, its words and whether it completes what MARK_WORDS are counted by."""

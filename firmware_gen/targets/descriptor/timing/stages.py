@@ -58,7 +58,7 @@ class Load(Stage):
         self.ports, self.room = config.ports, activation_room(config)
         self.begins = self.chunks_left = self.chunk_left = self.layer_asked = 0
         self.beat = 0  # of the request that waits
-        self.banks: tuple[int, ...] = ()
+        self.number = 0  # of the next request, in its layer
         self.asked = self.loaded = self.released = 0
         self.on_way: deque[int] = deque()  # positions behind the beats that are due
         self.arrivals: deque[tuple[int, int]] = deque()
@@ -67,6 +67,7 @@ class Load(Stage):
     def start(self, t: int, plan: Plan) -> None:
         self.plan, self.begins = plan, t + FIRST_LOAD
         self.chunks_left, self.chunk_left, self.layer_asked = plan.load_words // plan.chunk, plan.chunk, 0
+        self.number = 0
 
     def is_free(self, plan: Plan, drain_free: bool, in_order: bool) -> bool:
         return not self.chunks_left and self.loaded == self.asked
@@ -80,7 +81,7 @@ class Load(Stage):
     def accept(self, t: int) -> Beat:
         beat, self.beat = self.beat, 0
         self.on_way.append(self.asked)
-        return self.banks, beat, self.answered
+        return self.plan.banks.load[self.number - 1], beat, self.answered
 
     def answered(self, answer: int) -> None:
         self.arrivals.append((answer + LOADED, self.on_way.popleft()))
@@ -97,10 +98,8 @@ class Load(Stage):
             return
         if self.chunk_left == beat + plan.gap:  # what is passed over comes with the last beat
             words = self.chunk_left
-        self.banks = plan.banks.load
-        if not plan.load_is_even:
-            self.banks = plan.load_banks(plan.load_words // plan.chunk - self.chunks_left, plan.chunk - self.chunk_left)
         self.beat = beat
+        self.number += 1
         self.asked += words
         self.layer_asked += words
         self.chunk_left -= words
@@ -238,7 +237,7 @@ class Store:
         number = self.results.popleft()[1]
         words, marked = self.plan.stores[number]
         self.freed = 1
-        return self.plan.store_banks[number], words, self.due(bool(marked and self.plan.mark_words))
+        return self.plan.banks.store[number], words, self.due(bool(marked and self.plan.mark_words))
 
     def accept_on_chip(self, t: int) -> None:
         if self.plan.stores[self.results.popleft()[1]][1] and self.plan.mark_words:
@@ -293,12 +292,13 @@ class Aux:
 
     def accept(self, t: int) -> Beat:
         if self.table_due:
+            banks = self.plan.banks.table[self.plan.table_beats - self.table_asks]
             self.table_asks -= 1
-            return self.plan.table_banks, self.plan.table_words, self._table_answered
+            return banks, self.plan.table_words, self._table_answered
+        number = self.plan.beats - self.left
         self.left -= 1
         self.room -= 1
-        number = -1 - self.left
-        return self.plan.aux_banks[number], self.plan.stores[number][0], self.answered
+        return self.plan.banks.aux[number], self.plan.stores[number][0], self.answered
 
     def answered(self, answer: int) -> None:
         self.beats.append(answer + AUX_READY)

@@ -4,11 +4,12 @@
 from collections import deque
 from collections.abc import Callable
 
+from firmware_gen.targets.descriptor.timing.banks import ANYWHERE, ByBeat, Words
 from firmware_gen.targets.descriptor.timing.plan import Plan
 from hls.config import Config
 from hls.descriptor.interface.timing import FIRST_PASS, PASS_HEAD, PASS_STORED, param_depth, weight_buffer
 
-Beat = tuple[tuple[int, ...], int, Callable[[int], None]]
+Beat = tuple[Words, int, Callable[[int], None]]
 """Banks and words of a request, and who wants to know the cycle of its answer."""
 
 
@@ -31,12 +32,13 @@ class Pass(Stage):
         self.used = self.stored = self.place = self.begins = 0
         self.left = self.words = self.passes = self.strips = 0
         self.fits = False
+        self.banks = ANYWHERE
         self.closing: deque[int] = deque()
         self.rows: deque[int] = deque()  # cycles from which they may be taken
         self.rows_per_pass = self.taken = self.older = 0
 
-    def begin(self, t: int, words: int, strips: int) -> None:
-        self.begins, self.words, self.strips = t + FIRST_PASS, words, strips
+    def begin(self, t: int, words: int, strips: int, banks: ByBeat) -> None:
+        self.begins, self.words, self.strips, self.banks = t + FIRST_PASS, words, strips, banks
         self.fits = 0 < words <= self.depth * self.row * self.ports
         self.passes = 0 if not words else 1 if self.fits else strips
         self.left = words
@@ -50,12 +52,8 @@ class Pass(Stage):
     def is_free(self, plan: Plan, drain_free: bool, in_order: bool) -> bool:
         return not self.passes and not (self.fits and self.strips > 1)
 
-    def banks(self) -> tuple[int, ...]:
-        """Of the next beat."""
-        raise NotImplementedError
-
     def accept(self, t: int) -> Beat:
-        banks = self.banks()
+        banks = self.banks[(self.words - self.left) // self.ports]
         if self.place == 0:
             self.used += 1
         self.place += 1
@@ -108,14 +106,10 @@ class Params(Pass):
         super().__init__(config.ports, param_depth(config), 1)
 
     def start(self, t: int, plan: Plan) -> None:
-        self.plan = plan
-        self.begin(t, plan.param_words, plan.strips)
+        self.begin(t, plan.param_words, plan.strips, plan.banks.params)
 
     def is_free(self, plan: Plan, drain_free: bool, in_order: bool) -> bool:
         return in_order and super().is_free(plan, drain_free, in_order)
-
-    def banks(self) -> tuple[int, ...]:
-        return self.plan.banks.params
 
 
 class Weights(Pass):
@@ -128,11 +122,7 @@ class Weights(Pass):
         self.urgent = True
 
     def start(self, t: int, plan: Plan) -> None:
-        self.plan = plan
-        self.begin(t, plan.weight_words, plan.strips)
-
-    def banks(self) -> tuple[int, ...]:
-        return self.plan.banks.weight(self.words - self.left)
+        self.begin(t, plan.weight_words, plan.strips, plan.banks.weights)
 
 
 class Cutter(Stage):
