@@ -35,6 +35,11 @@ class _Command:
         self.missing, self.granted = words, 0
 
 
+def meet(banks: tuple[int, ...]) -> bool:
+    """Whether words of a beat are in one bank."""
+    return len(set(banks)) < len(banks)
+
+
 class Ports:
     """Arbiter, `memory.ports` and the crossbar: ports that lag behind each other, and banks that they share."""
 
@@ -49,6 +54,7 @@ class Ports:
         self.active = self.moves = False  # whether there are commands, and whether those that are held may go on
         self.answered: deque[int] = deque()  # cycles in which beats leave the list of those due
         self.favoured: dict[int, int] = {}
+        self.in_step = True  # no port lags: all take the same beat, and what port 0 has stands for them
 
     def _room(self, t: int) -> bool:
         answered = self.answered
@@ -72,7 +78,8 @@ class Ports:
             return
         order = self.order
         if order:
-            self._grant(t)
+            if not self.in_step or not self._grant_beat(t):
+                self._grant(t)
             while order and not order[0].missing:
                 command = order.popleft()
                 self.completed = max(command.granted + MEMORY + COLLECTED - 1, self.completed + 1)
@@ -81,14 +88,33 @@ class Ports:
         if self.moves:
             held = self.held
             if held is not None:
+                self.in_step = self.in_step or not order or (len(order) == 1 and order[0].missing == order[0].words)
                 order.append(held)
-                for queue in self.queues[: held.words]:
+                for queue in self.queues[: 1 if self.in_step else held.words]:
                     queue.append(held)
             self.held, self.picked = self.picked, self.arriving
         elif self.picked is None:
             self.picked = self.arriving
         self.arriving = None
         self.active = bool(order or self.picked or self.held)
+
+    def _grant_beat(self, t: int) -> bool:
+        """All words of the beat that ports in step request. If these meet, the ports get out of step, and have none."""
+        requests, queues = self.requests, self.queues
+        command = requests[0]
+        if command is not None:
+            banks = command.banks[: command.words]
+            if meet(banks):
+                self.in_step = False
+                for port in range(1, len(queues)):
+                    requests[port] = command if port < command.words else None
+                    queues[port].extend(queued for queued in queues[0] if port < queued.words)
+                return False
+            command.missing, command.granted = 0, t
+            for place, bank in enumerate(banks, FIRST_MASTER):
+                self.favoured[bank] = place
+        requests[0] = queues[0].popleft() if queues[0] else None
+        return True
 
     def _grant(self, t: int) -> None:
         """A word of every bank that is requested gets it, and the ports without a request get the next ones."""
