@@ -196,6 +196,41 @@ def test_any_choice_gives_the_same_bits(monkeypatch):
     assert grouped >= 15 and whole >= 15, (grouped, whole)
 
 
+def test_plans_put_together_give_the_same_bits(monkeypatch):
+    """Of random choices; what is on chip then is what is on chip in one of them in every step."""
+    spliced = residency.splice
+    found = []
+
+    def splice(*args, **asked):
+        found.append(spliced(*args, **asked))
+        return found[-1]
+
+    checked = 0
+    for seed in range(20):
+        rng = np.random.default_rng([seed, 32])
+        torch.manual_seed(seed)
+        model, shape = random_network(rng)
+        one = choose_at_random(rng)
+        monkeypatch.setattr(residency, "choose", lambda one=one, **asked: [c for _ in range(4) for c in one(**asked)])
+        monkeypatch.setattr(residency, "splice", splice)
+        x = rng.standard_normal(shape, np.float32)
+        try:
+            code = CodeGenerator(model, x, config=random_config(rng))
+            found.clear()
+            programs = list(compile_choices(code.graph, code.config))
+        except HeepgenError as error:
+            assert "does not fit" in str(error) or "enlarge the buffer" in str(error), error
+            continue
+        own = [p for choice in found if choice for p in programs if p.scratchpad == choice[1]]
+        for program in own[:2]:
+            result, plain = (reference.run(p, x) for p in (program, in_memory(program)))
+            assert np.array_equal(result.output.view(np.uint32), plain.output.view(np.uint32)), seed
+        checked += bool(own)
+        if checked == 4:
+            return
+    raise AssertionError(checked)
+
+
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 12))])
 def test_on_the_soc(seed, tmp_path, monkeypatch):
     rng = np.random.default_rng([seed, 8])
@@ -211,9 +246,9 @@ def test_on_the_soc(seed, tmp_path, monkeypatch):
 
 def test_layers_in_parts_take_turns(monkeypatch):
     """A layer that is cut along its columns, or has banded tiles and a rest, in any group; the bits are those of whole
-    layers in memory."""
+    layers in memory, and the descriptors not more than memory is kept for."""
     drawn = np.random.default_rng(31)
-    seen = []
+    seen, counted = [], []
 
     def choose(jobs, links, buffers, excluded, arena, config, poolings, lost):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
@@ -222,6 +257,8 @@ def test_layers_in_parts_take_turns(monkeypatch):
         placed = [(c.groups, homes) for c in found if (homes := plan.places(c))]
         chosen = [placed[int(drawn.integers(len(placed)))]] if placed else []
         seen.extend(chosen)
+        whole = [len(own) for own in jobs]
+        counted.extend(sum(plan.rings.more_descriptors(g, whole) for g in groups) for groups, _ in chosen)
         return chosen
 
     monkeypatch.setattr(residency, "choose", choose)
@@ -242,6 +279,7 @@ def test_layers_in_parts_take_turns(monkeypatch):
         x = rng.standard_normal((1, channels, 24, width), np.float32)
         for program in compile_choices(CodeGenerator(model, x, config=config).graph, config):
             if program.scratchpad:
+                assert len(program.jobs) <= len(program.whole.jobs) + counted[-1], seed
                 result, plain = (reference.run(p, x) for p in (program, in_memory(program)))
                 assert np.array_equal(result.output.view(np.uint32), plain.output.view(np.uint32)), seed
                 checked += 1
@@ -452,7 +490,8 @@ def test_descriptors_of_layers_that_take_turns_are_counted(monkeypatch):
     def choose(jobs, links, buffers, excluded, arena, config, poolings, lost):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
         found = drawn(jobs, links, buffers, excluded, arena, config, poolings, lost)
-        counted.extend(sum(map(plan.rings.more_descriptors, groups)) for groups, _ in found)
+        whole = [len(own) for own in jobs]
+        counted.extend(sum(plan.rings.more_descriptors(group, whole) for group in groups) for groups, _ in found)
         return found
 
     some = 0

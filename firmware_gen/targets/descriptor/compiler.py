@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A quantised graph -> programs, one for every choice of what stays on chip."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,13 +22,15 @@ from firmware_gen.targets.descriptor.linked.arena import losses, lost_by_constan
 from firmware_gen.targets.descriptor.linked.link import link
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, PROFILE, Layer, Lowered, Program, initial_of
 from firmware_gen.targets.descriptor.lowering import banded, depth_first
-from firmware_gen.targets.descriptor.lowering.depth_first import Group
+from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link
 from firmware_gen.targets.descriptor.lowering.job import DESCRIPTOR_BYTES, Job
 from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace, flat_jobs
 from firmware_gen.targets.descriptor.lowering.layout import tiles_of
 from firmware_gen.targets.descriptor.scratchpad import residency
 from firmware_gen.targets.descriptor.scratchpad.homes import Home
 from firmware_gen.targets.descriptor.scratchpad.rotation import frames_of, rotated
+from firmware_gen.targets.descriptor.scratchpad.splice import Plan
+from firmware_gen.targets.descriptor.strips import Rough, by_layer
 from firmware_gen.targets.descriptor.timing.demand import array_or_bus
 from hls.config import Config
 from hls.descriptor.interface.table import WORDS
@@ -50,21 +53,22 @@ def compile_choices(
     keep_activations: bool = False,
     keep_inputs: bool = True,
     pitches: Mapping[str, int] | None = None,
+    ranked: Rough | None = None,
 ) -> Iterator[Program]:
     """Compile a quantised graph, once for every choice of what stays on chip, and of whether maps have a pitch.
 
     profile: every descriptor writes a record. keep_activations: all activations stay in memory, where none shares its
     place with another. keep_inputs: inputs survive, where there is room. pitches: of maps, where they are known; bits
-    depend on them.
+    depend on them. ranked: what `strips.near` needs with `few` = 1, to be filled.
     Raises HeepgenError when a layer or the memory does not fit."""
     graph = copy_outputs(retiled(graph, tiles_of(config)))
-    both = [pitches]
+    both, ranked = [pitches], {} if ranked is None else ranked
     if pitches is None:
         found = banded.pitches(graph, lay_out(graph), config)
         both = [found, {}] if found else [{}]
     for number, chosen in enumerate(both, 1):
         try:
-            yield from _choices(graph, config, profile, keep_activations, keep_inputs, chosen or {})
+            yield from _choices(graph, config, profile, keep_activations, keep_inputs, chosen or {}, ranked)
         except planner.DoesNotFit:  # pitches, and the weights of banded tiles, take memory
             if number == len(both):
                 raise
@@ -83,30 +87,20 @@ def _choices(
     keep_activations: bool,
     keep_inputs: bool,
     pitches: Mapping[str, int],
+    ranked: Rough,
 ) -> Iterator[Program]:
     """`compile_choices` for one choice of pitches, by value."""
     lower = partial(_lowered, graph, config, Known(graph, config), not keep_activations, pitches=pitches)
     whole = lower()
     lost = list[float]()  # by constants of the programs with tensors on chip
+    place = partial(_placed_on_chip, graph, config, whole, profile=profile, keep_inputs=keep_inputs)
     if config.scratchpad_words and not keep_activations:
         early, late = _before_readers(graph, whole.tensors), _behind_layers(graph, whole.tensors)
         for separate in dict.fromkeys((frozenset(), early, early | late)):
             own = lower(separate=separate) if separate else whole
-            for spare in SPARE:
-                found = 0
-                for groups, scratchpad, rotation in _residency(graph, own, config, spare):
-                    resident = lower(scratchpad, groups, separate, rotation)
-                    try:
-                        program = _placed(
-                            graph, config, whole, resident, groups, scratchpad, profile, keep_inputs=keep_inputs
-                        )
-                    except planner.DoesNotFit:  # what lies in memory leaves gaps
-                        continue
-                    found += 1
-                    lost.append(lost_by_constants(program))
-                    yield program
-                if found:
-                    break
+            for program in _resident(graph, own, config, partial(lower, separate=separate), place, ranked):
+                yield program
+                lost.append(lost_by_constants(program))
         for group in depth_first.in_place_groups(graph, whole.tensors, config):
             everything = (config.scratchpad_words - 1).bit_length()
             storages = (whole.tensors[graph.nodes[step].output].storage for step in group.steps[:-1])
@@ -133,6 +127,50 @@ def _choices(
             program = _placed(graph, config, whole, whole, profile=profile, keep_inputs=keep_inputs)
             if lost_by_constants(program) < min(lost):
                 yield program
+
+
+def _resident(
+    graph: ir.Graph,
+    whole: Lowered,
+    config: Config,
+    lower: Callable[..., Lowered],
+    place: Callable[..., Program | None],
+    ranked: Rough,
+) -> Iterator[Program]:
+    """Programs for every choice of what stays on chip, and for the best parts of all. whole: with nothing there."""
+    for spare in SPARE:
+        asked, plans, fits = _asked(graph, whole, config, spare), list[Plan](), False
+        for groups, scratchpad, rotation in _residency(graph, whole, config, asked):
+            program = place(lower(scratchpad, groups, rotation=rotation), groups, scratchpad)
+            if program is None:  # what lies in memory leaves gaps
+                continue
+            fits = True
+            yield program
+            if not rotation and (cycles := by_layer(program, ranked)):
+                plans.append(Plan(groups, frozenset(scratchpad), cycles))
+        if len(plans) > 1 and (choice := residency.splice(plans, **asked._asdict())):
+            groups, scratchpad = choice
+            if program := place(lower(scratchpad, groups), groups, scratchpad):
+                yield program
+        if fits:
+            return
+
+
+def _placed_on_chip(
+    graph: ir.Graph,
+    config: Config,
+    whole: Lowered,
+    lowered: Lowered,
+    groups: Sequence[Group],
+    scratchpad: Mapping[str, Home],
+    profile: bool,
+    keep_inputs: bool,
+) -> Program | None:
+    """`_placed`, None where memory does not hold what stays there."""
+    try:
+        return _placed(graph, config, whole, lowered, groups, scratchpad, profile, keep_inputs=keep_inputs)
+    except planner.DoesNotFit:
+        return None
 
 
 def _before_readers(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> frozenset[str]:
@@ -293,34 +331,41 @@ def _beginning(graph: ir.Graph, tensors: Mapping[str, Tensor], constants: Consta
     return tuple(jobs)
 
 
-def _residency(
-    graph: ir.Graph, whole: Lowered, config: Config, spare: int
-) -> list[tuple[tuple[Group, ...], dict[str, Home], int]]:
-    """`residency.choose` for a network lowered without layers that take turns, and with all tensors in memory; and by
-    how many words the scratchpad rotates between calls, which is something in one more choice for a stream."""
+class _Asked(NamedTuple):
+    """What `residency` is to know."""
+
+    jobs: Sequence[Sequence[Job]]
+    links: Sequence[Link]
+    buffers: list[planner.Buffer]
+    excluded: Iterable[str]
+    arena: int
+    config: Config
+
+
+def _asked(graph: ir.Graph, whole: Lowered, config: Config, spare: int) -> _Asked:
+    """Of a network lowered without layers that take turns, and with all tensors in memory."""
     tensors, jobs, layers = whole.tensors, whole.jobs, whole.layers
     used = program_bytes(graph) + sum(a.nbytes for a in whole.constants.values()) + len(jobs) * DESCRIPTOR_BYTES
     arena = planner.memory_map(config)[1] - used - spare * DESCRIPTOR_BYTES
     outside = {t.storage for layer in layers if layer.on_cpu for t in (*layer.sources, layer.target)}
     outside |= {tensors[v].storage for v in (*graph.inputs, *graph.outputs)} - streamed(graph)
-    buffers = buffers_of(graph, tensors, layers, False, False)
     own = [[jobs[i] for i in layer.descriptors] for layer in layers]
-    links, poolings = depth_first.links(graph, tensors, own, config), depth_first.poolings(graph, tensors)
-    found = residency.choose(
-        jobs=own,
-        links=links,
-        buffers=buffers,
-        excluded=outside,
-        arena=arena,
-        config=config,
-        poolings=poolings,
-        lost=losses(jobs, whole.constants, config),
-    )
+    links = depth_first.links(graph, tensors, own, config)
+    return _Asked(own, links, buffers_of(graph, tensors, layers, False, False), outside, arena, config)
+
+
+def _residency(
+    graph: ir.Graph, whole: Lowered, config: Config, asked: _Asked
+) -> list[tuple[tuple[Group, ...], dict[str, Home], int]]:
+    """`residency.choose`; and by how many words the scratchpad rotates between calls, which is something in one more
+    choice for a stream."""
+    poolings, lost = depth_first.poolings(graph, whole.tensors), losses(whole.jobs, whole.constants, config)
+    found = residency.choose(**asked._asdict(), poolings=poolings, lost=lost)
     choices = [(groups, homes, 0) for groups, homes in found]
     if frames := frames_of(graph):
-        alone = [c for c in found if not c[0]] or residency.choose(own, (), buffers, outside, arena, config)
+        alone = [c for c in found if not c[0]] or residency.choose(**asked._replace(links=())._asdict())
         for _, homes in alone[:1]:
-            rotation, stay = rotated(frames, homes, buffers, config)
+            rotation, stay = rotated(frames, homes, asked.buffers, config)
             if rotation:
                 choices.append(((), stay, rotation))
     return choices

@@ -2,7 +2,7 @@
 """The strips of every descriptor of a compiled network, chosen by what they cost it and the next one."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
@@ -53,10 +53,11 @@ def fastest(programs: Iterable[Program]) -> Program:
     return best
 
 
-def near(programs: Iterable[Program], most: int = MOST, few: int = FEW) -> list[Program]:
+def near(programs: Iterable[Program], most: int = MOST, few: int = FEW, known: "Rough | None" = None) -> list[Program]:
     """Of programs of one network those that may be the fastest with their best strips, in their order, so many at most.
-    few: strips of a descriptor that are tried, of which the first are those that it has."""
-    known: Rough = {}
+    few: strips of a descriptor that are tried, of which the first are those that it has. known: of the same network and
+    as few strips."""
+    known = {} if known is None else known
     rough = [(_roughly(program, known, few), number, program) for number, program in enumerate(programs)]
     best = sorted(rough, key=itemgetter(0, 1))[:most]
     return [program for cycles, _, program in sorted(best, key=itemgetter(1)) if cycles <= (1 + NEAR) * best[0][0]]
@@ -66,11 +67,27 @@ Rough: TypeAlias = dict[tuple[int, tuple[object, ...], tuple[int, int]], tuple[i
 """Timelines, numbered, by the one before and the shape of a descriptor, and the strips that it has."""
 
 
+def by_layer(program: Program, known: Rough) -> list[float] | None:
+    """Cycles that every layer is expected to take with the strips that it has, from the end of the one before on; None
+    where nobody knows."""
+    if _is_unknown(program):
+        return None
+    found, done = [0.0] * len(program.layers), float(rotation_cycles(program))
+    layer = {i: number for number, own in enumerate(program.layers) for i in own.descriptors}
+    for number, end in enumerate(_ends(program, known, few=1)):
+        found[layer[number]] += end - done
+        done = end
+    return found
+
+
 def _roughly(program: Program, known: Rough, few: int) -> float:
     """Cycles that are expected with the first few strips; infinitely many where `choose_strips` says so."""
-    if _is_unknown(program):
-        return math.inf
-    cycles = float(rotation_cycles(program))
+    return math.inf if _is_unknown(program) else max(_ends(program, known, few))
+
+
+def _ends(program: Program, known: Rough, few: int) -> Iterator[float]:
+    """When every descriptor is expected to end, with the first few strips."""
+    before = float(rotation_cycles(program))
     for listed in program.lists:
         last = 0, Timeline()
         for index in range(listed.first, listed.end):
@@ -80,8 +97,8 @@ def _roughly(program: Program, known: Rough, few: int) -> float:
             if key not in known:
                 known[key] = len(known) + 1, _soonest(last[1], work, strips, program.config, few)
             last = known[key]
-        cycles += last[1].done
-    return cycles
+            yield before + last[1].done
+        before += last[1].done
 
 
 def _soonest(timeline: Timeline, work: Work, strips: tuple[int, int], config: Config, few: int) -> Timeline:

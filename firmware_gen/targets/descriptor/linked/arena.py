@@ -94,9 +94,13 @@ def losses(jobs: Sequence[Job], arrays: Mapping[str, np.ndarray], config: Config
     descriptors more than `jobs`. arrays: constants, without descriptors."""
     sizes, lost = {n: 4 * len(a) for n, a in arrays.items()}, _contiguous_losses(jobs, config)
     size, loss = 4 * WORDS, lost[DESCRIPTORS] / max(len(jobs), 1)  # of a descriptor
+    border, end = planner.memory_map(config)
+    most = sum(sizes.values()) + (len(sizes) + 1) * planner.ALIGN
 
     def found(arena: int, more: int) -> float:
         count = len(jobs) + more
+        if border + most + count * size + arena <= end:
+            return 0
         own = lost | {DESCRIPTORS: count * loss}
         return sum(own.get(name, 0) for name in _outside({DESCRIPTORS: count * size} | sizes, own, arena, config))
 

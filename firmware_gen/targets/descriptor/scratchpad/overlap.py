@@ -89,14 +89,17 @@ class Whole(NamedTuple):
             *(where[stream].name if stream in where else None for stream in ("LOAD", "STORE", "AUX")),
         )
 
-    def use(self, outputs: float, inputs: float, on_chip: frozenset[str], fetch: int) -> Use:
-        """Of so many of its output pixels and input words, with these storages on chip; fetch: beats for itself."""
+    def use(
+        self, outputs: float, inputs: float, on_chip: frozenset[str], fetch: int, lost: int = 0, follows: bool = True
+    ) -> Use:
+        """Of so many of its output pixels and input words, with these storages on chip. fetch: beats for itself; lost:
+        cycles of the array; follows: as in `Use`."""
         passes = self.strips if outputs == 1 else 1
         weights, load, store = self.weights * passes, self.load * inputs, self.store * outputs
         on_bus = fetch + weights + self.params * passes + (0.0 if self.loads in on_chip else load)
         out = (0.0 if self.stores in on_chip else store) + (0.0 if self.reads in on_chip else self.aux * outputs)
         array = max(self.vectors * outputs, weights, store, self.tiles)  # the accumulators hold little
-        return Use(array, load, min(load, self.lead), store, on_bus, out)
+        return Use(array + lost, load, min(load, self.lead), store, on_bus, out, follows)
 
 
 def joined(parts: Sequence[Whole]) -> Whole:

@@ -22,6 +22,7 @@ from firmware_gen.targets.descriptor.scratchpad.homes import Home, scattered
 from firmware_gen.targets.descriptor.scratchpad.overlap import Line, Use, Whole, cost, delays, joined
 from firmware_gen.targets.descriptor.scratchpad.rings import Rings
 from firmware_gen.targets.descriptor.scratchpad.room import Room
+from firmware_gen.targets.descriptor.scratchpad.splice import Plan, spliced
 from hls.config import Config
 from hls.descriptor.interface.timing import fetch_beats, record_beats
 
@@ -62,11 +63,11 @@ def choose(
     """
     plan = _Planner(jobs, links, buffers, excluded, arena, config, lost)
     searches = (plan.search(weight, count) for count in plan.sources_tried for weight in WEIGHTS)
-    fast = [sorted(search, key=plan.timeline) for search in searches]
+    fast = [sorted(search, key=plan.cycles) for search in searches]
     each = [next(filter(plan.fits, own), own[0]) for own in fast]
-    best = min(each, key=lambda choice: (not plan.fits(choice), plan.timeline(choice)))
-    enough = (1 + ROUGH) * plan.timeline(best)
-    others = [c for c in dict.fromkeys(each) if c != best and plan.timeline(c) < enough and plan.fits(c)]
+    best = min(each, key=lambda choice: (not plan.fits(choice), plan.cycles(choice)))
+    enough = (1 + ROUGH) * plan.cycles(best)
+    others = [c for c in dict.fromkeys(each) if c != best and plan.cycles(c) < enough and plan.fits(c)]
     some = dict.fromkeys((best, plan.joined(best)))
     choices = dict.fromkeys(plan.refilled(plan.pruned(choice, margin)) for choice in some for margin in MARGINS)
     choices |= dict.fromkeys(plan.with_poolings(c, poolings, sooner) for sooner in (False, True) for c in choices)
@@ -74,6 +75,26 @@ def choose(
     choices |= dict.fromkeys(map(plan.for_channels, choices))
     choices = dict.fromkeys(map(plan.with_channels, choices))
     return [(choice.groups, homes) for choice in choices if (homes := plan.places(choice))]
+
+
+def splice(
+    plans: Sequence[Plan],
+    jobs: Sequence[Sequence[Job]],
+    links: Sequence[Link],
+    buffers: list[Buffer],
+    excluded: Iterable[str],
+    arena: int,
+    config: Config,
+) -> tuple[tuple[Group, ...], dict[str, Home]] | None:
+    """One more choice, of the best parts of others, if there is one, and it fits; the rest as in `choose`."""
+    plan = _Planner(jobs, links, buffers, excluded, arena, config)
+    found = spliced(plans, buffers, plan.touching)
+    if found is None:
+        return None
+    groups, on_chip = found
+    rings = {link.value for group in groups for link in plan.rings.links(group)}
+    homes = plan.places(Choice(on_chip - rings, groups))
+    return (groups, homes) if homes else None
 
 
 class _Planner:
@@ -91,6 +112,7 @@ class _Planner:
     ) -> None:
         self.jobs, self.config, self.size = jobs, config, 4 * config.scratchpad_words
         self.all, self.arena, self.lost = buffers, arena, lost
+        self._descriptors = [len(own) for own in jobs]
         self.names = [
             frozenset(where.name for job in own for where in activations(job.descriptor).values()) for own in jobs
         ]
@@ -161,15 +183,15 @@ class _Planner:
 
     def pruned(self, choice: Choice, margin: float) -> Choice:
         """The choice without groups that do not save that fraction of their cycles, nor tensors that save nothing."""
-        cycles = self.timeline(choice)
+        cycles = self.cycles(choice)
         for group in choice.groups:
             without = replace(choice, groups=tuple(g for g in choice.groups if g != group))
             least = margin * self._group_cycles(group, self.on_chip(choice))
-            if (fewer := self.timeline(without)) < cycles + least and self._may_follow(choice, without):
+            if (fewer := self.cycles(without)) < cycles + least and self._may_follow(choice, without):
                 choice, cycles = without, fewer
         for name in sorted(choice.whole):
             without = replace(choice, whole=choice.whole - {name})
-            if (fewer := self.timeline(without)) <= cycles and self._may_follow(choice, without):
+            if (fewer := self.cycles(without)) <= cycles and self._may_follow(choice, without):
                 choice, cycles = without, fewer
         return choice
 
@@ -187,10 +209,10 @@ class _Planner:
 
     def refilled(self, choice: Choice) -> Choice:
         """The choice, or one with a group less whose room whole tensors use better."""
-        best = choice, self.timeline(choice)
+        best = choice, self.cycles(choice)
         for group in choice.groups:
             other = self.filled(replace(choice, groups=tuple(g for g in choice.groups if g != group)))
-            if (cycles := self.timeline(other)) < best[1] and self._may_follow(choice, other):
+            if (cycles := self.cycles(other)) < best[1] and self._may_follow(choice, other):
                 best = other, cycles
         return best[0]
 
@@ -285,7 +307,7 @@ class _Planner:
         return planner.peak([self.alive(b.name, b, choice) for b in self.all if b.name not in names], len(self.jobs))[0]
 
     def _more_descriptors(self, choice: Choice) -> int:
-        return sum(map(self.rings.more_descriptors, choice.groups))
+        return sum(self.rings.more_descriptors(group, self._descriptors) for group in choice.groups)
 
     def changed(self, old: Choice, new: Choice) -> set[int]:
         """Steps whose descriptors differ between two choices, or the streams of theirs that are on chip."""
@@ -436,8 +458,7 @@ class _Planner:
                 key = layer, end - first, high - low, before == layer - 1
                 if key not in known:
                     parts = (end - first) / rows.outputs, (high - low) / rows.inputs
-                    use = whole[layer].use(*parts, on_chip, self._fetch)
-                    known[key] = use._replace(array=use.array + TURN, follows=before == layer - 1)
+                    known[key] = whole[layer].use(*parts, on_chip, self._fetch, TURN, before == layer - 1)
                 uses.append(known[key])
                 before = layer
             self._known_pieces[group, on_chip] = uses

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What groups of layers that take turns need: the rings between them, and more descriptors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link, Rows, ring_rows, turns
 from hls.config import Config
@@ -43,10 +43,12 @@ class Rings:
         """Of a group's rings."""
         return sum(4 * words for _, words in self.of(group))
 
-    def more_descriptors(self, group: Group) -> int:
-        """By which layers that take turns have more than they have as a whole."""
+    def more_descriptors(self, group: Group, whole: Sequence[int]) -> int:
+        """By which layers that take turns have more, at most, than as a whole, `whole` by step: each piece has as
+        many."""
         if group.by_channels:  # two ranges
             return len(group.steps)
         pieces = [layer for layer, _, _ in self.turns(group)]
         poolings = pieces.count(pieces[-1]) if group.pooled else 0
-        return len(pieces) + poolings - len(group.steps)
+        own = sum(whole[group.steps[layer]] for layer in pieces)
+        return own + poolings - sum(whole[step] for step in group.steps)

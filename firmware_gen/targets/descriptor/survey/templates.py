@@ -23,7 +23,7 @@ from firmware_gen.targets.descriptor.linked.program import PROFILE, Layer, Progr
 from firmware_gen.targets.descriptor.lowering import folded
 from firmware_gen.targets.descriptor.lowering.banded import pitches
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
-from firmware_gen.targets.descriptor.strips import near
+from firmware_gen.targets.descriptor.strips import Rough, near
 from firmware_gen.targets.descriptor.survey.banded import Columns, depthwise, paying
 from firmware_gen.targets.descriptor.survey.flow import Link
 from firmware_gen.targets.descriptor.survey.lanes import paid_alike
@@ -83,15 +83,19 @@ def templates_of(graph: ir.Graph, config: Config, ample: bool = True) -> list[Te
     tensors = lay_out(plain)
     columns = depthwise(plain, tensors)
     config = replace(config, packed_scales=True)  # those that may be
+    ranked: Rough = {}
     try:
-        programs = list(compile_choices(graph, config))
+        programs = list(compile_choices(graph, config, ranked=ranked))
     except planner.DoesNotFit:
         if not ample:
             raise
-        programs = list(compile_choices(graph, replace(config, **AMPLE)))
+        ranked = {}
+        programs = list(compile_choices(graph, replace(config, **AMPLE), ranked=ranked))
     sizes = sizes_of(lay_out(plain, pitches=pitches(plain, tensors, config)))
     kinds = ([p for p in programs if bool(p.whole.pitches) is own] for own in (True, False))
-    return [_template(program, columns, sizes) for kind in kinds for program in near(kind, OF_A_KIND, few=1)]
+    return [
+        _template(program, columns, sizes) for kind in kinds for program in near(kind, OF_A_KIND, few=1, known=ranked)
+    ]
 
 
 def _template(program: Program, columns: Mapping[str, Columns], pitched: Mapping[str, int]) -> Template:
