@@ -30,7 +30,7 @@ from firmware_gen.targets.descriptor.scratchpad import residency
 from firmware_gen.targets.descriptor.scratchpad.homes import Home
 from firmware_gen.targets.descriptor.scratchpad.rotation import frames_of, rotated
 from firmware_gen.targets.descriptor.scratchpad.splice import Plan
-from firmware_gen.targets.descriptor.strips import Rough, by_layer
+from firmware_gen.targets.descriptor.strips import Rough
 from firmware_gen.targets.descriptor.timing.demand import array_or_bus
 from hls.config import Config
 from hls.descriptor.interface.table import WORDS
@@ -59,10 +59,10 @@ def compile_choices(
 
     profile: every descriptor writes a record. keep_activations: all activations stay in memory, where none shares its
     place with another. keep_inputs: inputs survive, where there is room. pitches: of maps, where they are known; bits
-    depend on them. ranked: what `strips.near` needs with `few` = 1, to be filled.
+    depend on them. ranked: learns what programs are expected to take.
     Raises HeepgenError when a layer or the memory does not fit."""
     graph = copy_outputs(retiled(graph, tiles_of(config)))
-    both, ranked = [pitches], {} if ranked is None else ranked
+    both, ranked = [pitches], ranked or Rough(few=1)
     if pitches is None:
         found = banded.pitches(graph, lay_out(graph), config)
         both = [found, {}] if found else [{}]
@@ -146,7 +146,7 @@ def _resident(
                 continue
             fits = True
             yield program
-            if not rotation and (cycles := by_layer(program, ranked)):
+            if not rotation and (cycles := ranked.by_layer(program)):
                 plans.append(Plan(groups, frozenset(scratchpad), cycles))
         if len(plans) > 1 and (choice := residency.splice(plans, **asked._asdict())):
             groups, scratchpad = choice

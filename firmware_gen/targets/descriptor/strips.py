@@ -2,7 +2,7 @@
 """The strips of every descriptor of a compiled network, chosen by what they cost it and the next one."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
@@ -53,52 +53,60 @@ def fastest(programs: Iterable[Program]) -> Program:
     return best
 
 
-def near(programs: Iterable[Program], most: int = MOST, few: int = FEW, known: "Rough | None" = None) -> list[Program]:
-    """Of programs of one network those that may be the fastest with their best strips, in their order, so many at most.
-    few: strips of a descriptor that are tried, of which the first are those that it has. known: of the same network and
-    as few strips."""
-    known = {} if known is None else known
-    rough = [(_roughly(program, known, few), number, program) for number, program in enumerate(programs)]
+def near(programs: Iterable[Program], most: int = MOST, known: "Rough | None" = None) -> list[Program]:
+    """Of programs of one network those that may be the fastest with their best strips, in their order, so many at
+    most."""
+    known = known or Rough()
+    rough = [(known.cycles(program), number, program) for number, program in enumerate(programs)]
     best = sorted(rough, key=itemgetter(0, 1))[:most]
     return [program for cycles, _, program in sorted(best, key=itemgetter(1)) if cycles <= (1 + NEAR) * best[0][0]]
 
 
-Rough: TypeAlias = dict[tuple[int, tuple[object, ...], tuple[int, int]], tuple[int, Timeline]]
-"""Timelines, numbered, by the one before and the shape of a descriptor, and the strips that it has."""
+class Rough:
+    """What programs of one network are expected to take with the first few strips of every descriptor, of which the
+    very first are those that it has."""
 
+    def __init__(self, few: int = FEW) -> None:
+        self._few = few
+        self._timelines: dict[Hashable, tuple[int, Timeline]] = {}
+        """Numbered, by the one before and the shape of a descriptor, and the strips that it has."""
+        self._found: dict[int, tuple[Program, list[float]]] = {}
 
-def by_layer(program: Program, known: Rough) -> list[float] | None:
-    """Cycles that every layer is expected to take with the strips that it has, from the end of the one before on; None
-    where nobody knows."""
-    if _is_unknown(program):
-        return None
-    found, done = [0.0] * len(program.layers), float(rotation_cycles(program))
-    layer = {i: number for number, own in enumerate(program.layers) for i in own.descriptors}
-    for number, end in enumerate(_ends(program, known, few=1)):
-        found[layer[number]] += end - done
-        done = end
-    return found
+    def cycles(self, program: Program) -> float:
+        """Infinitely many where `choose_strips` says so."""
+        return math.inf if _is_unknown(program) else max(self._ends(program), default=0.0)
 
+    def by_layer(self, program: Program) -> list[float] | None:
+        """Cycles of every layer, from the end of the one before on; None where nobody knows."""
+        if _is_unknown(program):
+            return None
+        found, done = [0.0] * len(program.layers), float(rotation_cycles(program))
+        layer = {i: number for number, own in enumerate(program.layers) for i in own.descriptors}
+        for number, end in enumerate(self._ends(program)):
+            found[layer[number]] += end - done
+            done = end
+        return found
 
-def _roughly(program: Program, known: Rough, few: int) -> float:
-    """Cycles that are expected with the first few strips; infinitely many where `choose_strips` says so."""
-    return math.inf if _is_unknown(program) else max(_ends(program, known, few))
+    def _ends(self, program: Program) -> list[float]:
+        """Of every descriptor."""
+        if id(program) not in self._found:
+            self._found[id(program)] = program, list(self._counted(program))
+        return self._found[id(program)][1]
 
-
-def _ends(program: Program, known: Rough, few: int) -> Iterator[float]:
-    """When every descriptor is expected to end, with the first few strips."""
-    before = float(rotation_cycles(program))
-    for listed in program.lists:
-        last = 0, Timeline()
-        for index in range(listed.first, listed.end):
-            work = _work(program, index)
-            strips = work.descriptor.first_px, work.descriptor.strip_px
-            key = last[0], work.shape, strips
-            if key not in known:
-                known[key] = len(known) + 1, _soonest(last[1], work, strips, program.config, few)
-            last = known[key]
-            yield before + last[1].done
-        before += last[1].done
+    def _counted(self, program: Program) -> Iterator[float]:
+        before = float(rotation_cycles(program))
+        for listed in program.lists:
+            last = 0, Timeline()
+            for index in range(listed.first, listed.end):
+                work = _work(program, index)
+                strips = work.descriptor.first_px, work.descriptor.strip_px
+                key = last[0], work.shape, strips
+                if key not in self._timelines:
+                    number = len(self._timelines) + 1
+                    self._timelines[key] = number, _soonest(last[1], work, strips, program.config, self._few)
+                last = self._timelines[key]
+                yield before + last[1].done
+            before += last[1].done
 
 
 def _soonest(timeline: Timeline, work: Work, strips: tuple[int, int], config: Config, few: int) -> Timeline:

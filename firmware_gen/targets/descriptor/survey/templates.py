@@ -32,7 +32,7 @@ from firmware_gen.targets.descriptor.survey.shapes import Shape
 from hls.config import Config
 from hls.descriptor.interface.table import Linked, on_chip
 
-OF_A_KIND = 3
+OF_A_KIND = 2
 """Choices of a configuration, with pitches or without, that become templates."""
 
 AMPLE: dict[str, Any] = {"memory_banks": 64, "memory_banks_interleaved": (64,), "bank_kib": 256}
@@ -83,19 +83,17 @@ def templates_of(graph: ir.Graph, config: Config, ample: bool = True) -> list[Te
     tensors = lay_out(plain)
     columns = depthwise(plain, tensors)
     config = replace(config, packed_scales=True)  # those that may be
-    ranked: Rough = {}
+    ranked = Rough(few=1)
     try:
         programs = list(compile_choices(graph, config, ranked=ranked))
     except planner.DoesNotFit:
         if not ample:
             raise
-        ranked = {}
+        ranked = Rough(few=1)
         programs = list(compile_choices(graph, replace(config, **AMPLE), ranked=ranked))
     sizes = sizes_of(lay_out(plain, pitches=pitches(plain, tensors, config)))
     kinds = ([p for p in programs if bool(p.whole.pitches) is own] for own in (True, False))
-    return [
-        _template(program, columns, sizes) for kind in kinds for program in near(kind, OF_A_KIND, few=1, known=ranked)
-    ]
+    return [_template(program, columns, sizes) for kind in kinds for program in near(kind, OF_A_KIND, ranked)]
 
 
 def _template(program: Program, columns: Mapping[str, Columns], pitched: Mapping[str, int]) -> Template:
