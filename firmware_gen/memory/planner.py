@@ -60,6 +60,8 @@ class Buffer:
 
     def through(self, first: int, last: int) -> "Buffer":
         """The same buffer, alive from step `first` to step `last` too."""
+        if self.born <= first and last <= self.dies:
+            return self
         return replace(self, born=min(self.born, first), dies=max(self.dies, last))
 
     def overlaps(self, other: "Buffer") -> bool:
@@ -148,8 +150,7 @@ def allocate(buffers: list[Buffer], enough: int = 0, orders: int = PLACEMENTS) -
     if not buffers:
         return {}
     random = Random(0)
-    least = peak([replace(b, size=rounded(b.size)) for b in buffers], max(b.dies for b in buffers) + 1)[0]
-    meeting = _meeting(buffers)
+    least, meeting = None, _meeting(buffers)
     best, best_extent = {}, None
     for attempt in range(orders):
         spread = 0.0 if attempt == 0 else 1.0
@@ -158,7 +159,11 @@ def allocate(buffers: list[Buffer], enough: int = 0, orders: int = PLACEMENTS) -
         extent = max(plan[b.name] + rounded(b.size) for b in buffers)
         if best_extent is None or extent < best_extent:
             best, best_extent = plan, extent
-        if best_extent <= max(least, enough):
+        if best_extent <= enough:
+            break
+        if least is None:
+            least = peak([replace(b, size=rounded(b.size)) for b in buffers], max(b.dies for b in buffers) + 1)[0]
+        if best_extent <= least:
             break
     return best
 
