@@ -134,6 +134,25 @@ def test_three_ports_that_lag_behind_each_other(model, shape, tmp_path):
         assert abs(e.cycles - r.cycles) <= FEW, (e, r)
 
 
+class Beside(nn.Module):
+    """A convolution that adds its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        return self.layer(x) + x
+
+
+@pytest.mark.parametrize("ports", [2, 4])
+def test_a_residual_whose_words_lie_in_one_bank(ports, tmp_path):
+    """Planes of 400 words: how far it is read ahead of what is stored decides whether both are in one bank."""
+    predicted, measured = compare(Beside(), (1, 8, 20, 20), Config(ports=ports), tmp_path)
+    (e,), (r,) = predicted.layers, measured.layers
+    assert abs(e.cycles - r.cycles) <= FEW, (e, r)
+
+
 class Short(nn.Module):
     """Layers of a pixel that do not depend on each other: results wait for the drain, and it for what it adds."""
 

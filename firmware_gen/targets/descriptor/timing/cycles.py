@@ -194,6 +194,8 @@ class Machine:
     def _serve(self, t: int) -> None:
         """The scratchpad reads a beat, the aux stream's first, and writes one; the bus has one of what is left."""
         aux, store, load = self.aux, self.store, self.load
+        if aux.unasked:
+            aux.ask(t)
         aux_asks = bool(aux.left or aux.table_due) and aux.asks(t)
         store_asks, load_asks = bool(store.results) and store.asks(t), load.beat
         if store_asks and store.plan.store_chip:

@@ -32,6 +32,7 @@ from hls.descriptor.interface.timing import (
     HALF_BANKS,
     LOADED,
     RELEASED,
+    REQUESTS,
     SCRATCHPAD_MARK,
     STORED,
     TABLE_READY,
@@ -268,7 +269,8 @@ class Aux:
         self.sequencer = sequencer
         self.beats: deque[int] = deque()  # cycles from which they may be used
         self.room = AUX_BEATS
-        self.left = self.begins = self.bank_left = 0
+        self.queue: deque[int] = deque()  # cycles from which requests are on offer
+        self.left = self.unasked = self.begins = self.bank_left = 0
         self.table_asks = self.table_due = self.table_ready = 0
         self.blocks: deque[tuple[int, bool]] = deque()
         self.banks = 2
@@ -277,14 +279,21 @@ class Aux:
         self.plan, self.begins = plan, t + (FIRST_TABLE if plan.table_beats else FIRST_AUX)
         self.table_asks = self.table_due = plan.table_beats
         self.table_ready = t
-        self.left = plan.beats if plan.residual or plan.acc_init else 0
+        self.left = self.unasked = plan.beats if plan.residual or plan.acc_init else 0
         self.blocks = deque(plan.blocks if plan.acc_init else ())
         self.bank_left, self.banks = plan.blocks[0][0], 2
 
     def asks(self, t: int) -> bool:
         if self.table_due:
             return bool(self.table_asks and t >= self.begins)
-        return bool(self.left and self.room and t >= self.begins)
+        return bool(self.queue) and self.queue[0] <= t
+
+    def ask(self, t: int) -> None:
+        """Queue a request for which there is room, once its table is there."""
+        if self.room and len(self.queue) < REQUESTS and t + 1 >= self.begins and not self.table_due:
+            self.unasked -= 1
+            self.room -= 1
+            self.queue.append(t + 1)
 
     def on_chip(self) -> bool:
         """Whether the scratchpad has what is asked for."""
@@ -297,7 +306,7 @@ class Aux:
             return banks, self.plan.table_words, self._table_answered
         number = self.plan.beats - self.left
         self.left -= 1
-        self.room -= 1
+        self.queue.popleft()
         return self.plan.banks.aux[number], self.plan.stores[number][0], self.answered
 
     def answered(self, answer: int) -> None:
