@@ -54,10 +54,11 @@ def spread(
     begin. architectures: paths of those that `shared` is about, which workers load from there. What a task raises is
     raised here; `HeepgenError` where workers die of one.
     """
+    import cloudpickle  # Dask's: of read-only mappings, which programs have, pickle knows nothing
     import distributed
 
     name = f"heepgen-{uuid.uuid4().hex}"
-    _register(client, _plugin(name, architectures, pickle.dumps(shared)), name)
+    _register(client, _plugin(name, architectures, cloudpickle.dumps(shared)), name)
     room = AHEAD * max(sum(client.nthreads().values()), 1)
     waiting = iter(tasks)
 

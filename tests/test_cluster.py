@@ -72,7 +72,6 @@ def test_what_a_task_raises_is_raised_here(cluster):
         assert sorted(spread(client, refused, (0, 1, 2), None)) == [0, 1, 2]
 
 
-@pytest.mark.slow
 def test_eval_has_the_bits_of_one_process(cluster, tmp_path, monkeypatch):
     torch.manual_seed(1)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
