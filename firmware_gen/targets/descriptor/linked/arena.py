@@ -94,13 +94,9 @@ def losses(jobs: Sequence[Job], arrays: Mapping[str, np.ndarray], config: Config
     descriptors more than `jobs`. arrays: constants, without descriptors."""
     sizes, lost = {n: 4 * len(a) for n, a in arrays.items()}, _contiguous_losses(jobs, config)
     size, loss = 4 * WORDS, lost[DESCRIPTORS] / max(len(jobs), 1)  # of a descriptor
-    border, end = planner.memory_map(config)
-    most = sum(sizes.values()) + (len(sizes) + 1) * planner.ALIGN
 
     def found(arena: int, more: int) -> float:
         count = len(jobs) + more
-        if border + most + count * size + arena <= end:
-            return 0
         own = lost | {DESCRIPTORS: count * loss}
         return sum(own.get(name, 0) for name in _outside({DESCRIPTORS: count * size} | sizes, own, arena, config))
 
@@ -117,6 +113,8 @@ def _outside(sizes: Mapping[str, int], lost: Mapping[str, float], arena: int, co
     """Constants that interleaved banks do not hold beside an arena, of sizes in bytes, by what each loses then."""
     border, end = planner.memory_map(config)
     low, room = [], end - border - arena
+    if sum(sizes.values()) + len(sizes) * planner.ALIGN <= room:
+        return []
     for name in sorted(sizes, key=lambda n: (-lost.get(n, 0) / max(sizes[n], 1), -sizes[n])):
         if sizes[name] + planner.ALIGN > room:
             low.append(name)

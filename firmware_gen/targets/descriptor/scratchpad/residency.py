@@ -10,6 +10,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from firmware_gen.memory import planner
@@ -142,8 +143,14 @@ class _Planner:
         self._wholes: dict[int, Whole] = {}
         self._fetch = fetch_beats(config) + record_beats(config)
         self.rings = Rings(self.links, config)
-        self._line, self._timed = Line(len(jobs), delays(config)), Choice()
-        self._line.change({step: self._uses(step, None, frozenset()) for step in range(len(jobs))})
+        self._timed = Choice()
+
+    @cached_property
+    def _line(self) -> Line:
+        """Of the choice that was timed last."""
+        line = Line(len(self.jobs), delays(self.config))
+        line.change({step: self._uses(step, None, frozenset()) for step in range(len(self.jobs))})
+        return line
 
     def search(self, weight: float, count: int | None = None) -> Iterator[Choice]:
         """From nothing on, take what saves most, divided by its size to the power of `weight`, until no more fits.
